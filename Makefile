@@ -1,0 +1,45 @@
+# Needs Python 3.10 to 3.13, make and pip; everything else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+DEMO_CATEGORY := brushed_metal
+DEMO_IMAGES := datasets/surface_demo/$(DEMO_CATEGORY)/test
+DEMO_RUN := results/Ear/SurfaceDemo/$(DEMO_CATEGORY)/latest
+DEMO_CKPT := $(DEMO_RUN)/weights/lightning/model.ckpt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help: ## show the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(INSTALLED) ## create .venv and install the package into it, editable
+
+# Editable installs hold copies of the start-up hook: a change of it needs a new install.
+$(INSTALLED): pyproject.toml src/_anomalib_ear_hook.py src/anomalib_ear.pth src/anomalib_ear.start
+	@command -v $(PYTHON) >/dev/null || { echo "make: '$(PYTHON)' not found; try: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("make: $(PYTHON) is Python %d.%d, but 3.10 to 3.13 is needed; try: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces
+	$(BIN)/anomalib train --config configs/demo.yaml
+	$(BIN)/anomalib predict --model Ear --data $(DEMO_IMAGES) --ckpt_path $(DEMO_CKPT)
+	$(BIN)/anomalib export --model Ear --export_type openvino --ckpt_path $(DEMO_CKPT) --export_root results/demo
+	@echo
+	@echo "Pictures of the test: $(DEMO_RUN)/images"
+	@echo "Pictures of the predictions: results/Ear/latest/images"
+	@echo "OpenVINO model: results/demo/weights/openvino"
+
+test: $(INSTALLED) ## run every test
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## check style, format and types
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+
+clean: ## remove .venv and the tools' caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

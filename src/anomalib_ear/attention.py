@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Spatial attention that fires on ends, bends and gatherings of strokes, pre-trained on MNIST.
+
+The idea is from Park et al., "Excision and Recovery" (arXiv:2310.04010) and IEEE T-IA 59(3), 2023: an attention learned
+on digits points at what stands out on a surface. The papers publish neither layers nor weights, so the network is ours:
+zero-mean filters whose rectified answers are scaled per image, which makes the map blind to polarity and contrast.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+BUNDLED_WEIGHTS = Path(__file__).parent / "pretraining" / "mnist_attention.safetensors"
+PRETRAINING_COMMAND = "python -m anomalib_ear.pretraining --root FOLDER --download --output FILE"
+_PREFIX = "attention."
+_DIGEST_KEY = "tensors_sha256"
+
+
+class SpatialAttention(nn.Module):
+    """Fully convolutional attention of stride 4, per image and without batch statistics.
+
+    Args:
+        filters: Number of zero-mean filters in the first layer.
+        channels: Number of channels of the layers that follow.
+        depth: Number of 3 x 3 layers after the second stride; each widens the view by 16 pixels.
+    """
+
+    def __init__(self, *, filters: int = 16, channels: int = 32, depth: int = 2) -> None:
+        super().__init__()
+        self.filters = nn.Parameter(torch.randn(filters, 1, 6, 6) / 6)
+        # Even kernels centre every output between pixels, as bilinear upsampling expects: the map is not shifted.
+        blocks = [nn.Sequential(nn.Conv2d(filters, channels, 4, stride=2, padding=1), nn.ReLU())]
+        blocks += [nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()) for _ in range(depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.logit = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the attention of each pixel.
+
+        Args:
+            image: ``(B, C, H, W)`` with C = 1 or 3 and H, W >= 16, values in [0, 1].
+
+        Returns:
+            Attention ``(B, 1, H, W)`` in [0, 1]; the same for ``image`` and ``1 - image``, up to rounding.
+        """
+        _, attention = self.attend(image)
+        attention = functional.interpolate(attention, scale_factor=4, mode="bilinear")
+        return attention[..., : image.shape[-2], : image.shape[-1]]
+
+    def attend(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features ``(B, channels, h, w)`` and their attention ``(B, 1, h, w)`` at stride 4."""
+        features = self.blocks(self.respond(to_grey(image)))
+        return features, torch.sigmoid(self.logit(features))
+
+    def respond(self, grey: Tensor) -> Tensor:
+        """Return the strength of edges and lines at stride 2, relative to the image's mean strength.
+
+        Args:
+            grey: ``(B, 1, H, W)``.
+
+        Returns:
+            Responses ``(B, filters, h, w)``, at least 0, about 0.7 on average.
+        """
+        grey = functional.pad(grey, (2, 5, 2, 5), mode="reflect")  # 3 more at the end: the map covers odd sizes too
+        weight = self.filters - self.filters.mean((2, 3), keepdim=True)
+        response = functional.conv2d(grey, weight, stride=2).abs()  # zero mean, then abs: polarity drops out
+        return torch.log1p(response / (response.mean((1, 2, 3), keepdim=True) + 1e-5))
+
+
+def to_grey(image: Tensor) -> Tensor:
+    """Average the channels and subtract the image's mean: ``(B, C, H, W)`` -> ``(B, 1, H, W)``."""
+    if image.shape[1] not in {1, 3}:
+        msg = (
+            f"image has {image.shape[1]} channels; SpatialAttention takes (B, C, H, W) with C = 1 (grey) or 3 (colour)."
+        )
+        raise ValueError(msg)
+    grey = image.mean(1, keepdim=True)
+    return grey - grey.mean((2, 3), keepdim=True)  # keeps the digits of faint contrast in the sums that follow
+
+
+def load_attention(path: Path | str | None = None) -> SpatialAttention:
+    """Return the frozen attention in evaluation mode.
+
+    Args:
+        path: File written by the pre-training command; None takes the weights in the package.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is not from the pre-training command, or was altered since.
+    """
+    file = BUNDLED_WEIGHTS if path is None else Path(path)
+    tensors, _ = read_weights(file)
+    attention = SpatialAttention()
+    try:
+        attention.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
+    except RuntimeError as error:
+        raise ValueError(_unusable(file, "its tensors do not fit SpatialAttention")) from error
+    return attention.eval().requires_grad_(requires_grad=False)
+
+
+def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a weights file, after comparing its digest.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is not from the pre-training command, or was altered since.
+    """
+    if not file.is_file():
+        msg = f"no attention weights at {str(file)!r}; make them with: {PRETRAINING_COMMAND}"
+        raise FileNotFoundError(msg)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = dict(opened.metadata() or {})
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(_unusable(file, "it is not a readable safetensors file")) from error
+    if metadata.get(_DIGEST_KEY) != digest(tensors):
+        raise ValueError(_unusable(file, "its tensors do not match the digest recorded in it"))
+    return tensors, metadata
+
+
+def write_weights(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """Write tensors and metadata, with the digest that :func:`read_weights` compares."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, file, metadata | {_DIGEST_KEY: digest(tensors)})
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """Return the sha256 over name, type, shape and bytes of all tensors, in the order of their names."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _unusable(file: Path, reason: str) -> str:
+    """Return the text of the error about a file that exists but is of no use."""
+    return f"cannot use {str(file)!r} as attention weights: {reason}. Make a new file with: {PRETRAINING_COMMAND}"

@@ -1,0 +1,311 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""EAR (Excision And Recovery) as an anomalib model.
+
+Park et al., "Excision and Recovery: Enhancing Surface Anomaly Detection with Attention-based Single Deterministic
+Masking" (arXiv 2310.04010).
+"""
+
+import inspect
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from anomalib import LearningType
+from anomalib.data import ImageBatch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor
+from torch.export import Dim
+from torchvision.transforms.v2 import Resize
+
+import _anomalib_ear_hook
+from anomalib_ear.attention import SpatialAttention, load_attention
+from anomalib_ear.loss import EarLoss
+from anomalib_ear.masking import Hint, Masking
+from anomalib_ear.post_processing import EarPostProcessor
+from anomalib_ear.pre_processing import exportable_transform
+from anomalib_ear.registration import keep_gates_in_export
+from anomalib_ear.space import PixelSpace
+from anomalib_ear.torch_model import EarModel
+from anomalib_ear.unet import SkipGatedUNet
+from anomalib_ear.visualizer import EarVisualizer
+
+# What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
+_CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
+
+
+class Ear(AnomalibModule):
+    """EAR: excise what attention marks, recover it from its surroundings, and score the difference.
+
+    The defaults are the method. Parts switched off give its baselines, all with the same network: a plain U-Net
+    (``excised_share=None`` and every gate open), an autoencoder (``excised_share=None`` and every gate closed),
+    masking without gates (every gate open), gates without masking (``excised_share=None``).
+
+    A checkpoint brings its own settings: in ``test``, ``validate``, ``predict`` and ``export`` none of the training
+    command's arguments needs repeating, and only ``skip_gates`` can be changed.
+
+    Args:
+        image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
+            Defaults to 256 x 256. Without effect where ``pre_processor`` is given.
+        skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
+            training all are). Can be changed on a trained model. Defaults to the checkpoint's, or to the shallowest
+            one off.
+        excised_share: Share of the image's pixels to excise, in (0, 1), before dilation. ``None`` for no masking.
+        dilation: Radius in pixels by which each excised region grows.
+        hint: What stands in an excised region: ``"mosaic"`` (block averages) or ``"empty"`` (the mean colour).
+        mosaic_size: Side of a mosaic block in pixels.
+        attention: ``"mnist"`` for the attention that comes with the package, or the path of a safetensors file
+            written by ``python -m anomalib_ear.pretraining``.
+        channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
+            ``2 ** k`` pixels per side.
+        learning_rate: Peak learning rate of AdamW's one-cycle schedule.
+        seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
+            are the datamodule's (``--data.seed``).
+        max_epochs: Number of epochs, overriding the trainer's. Only for tools that cannot set the trainer's, such as
+            ``anomalib benchmark``; else use ``--trainer.max_epochs``.
+        pre_processor: ``True`` for a resize to ``image_size``, ``False`` for none, or one of your own.
+        post_processor: ``True`` for anomalib's, ``False`` for none, or one of your own.
+        evaluator: ``True`` for anomalib's metrics, ``False`` for none, or one of your own.
+        visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
+
+    Raises:
+        ValueError: If an argument is outside its range, or a checkpoint was trained with other arguments.
+        FileNotFoundError: If the file of attention weights is missing.
+    """
+
+    model: EarModel
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] | None = None,
+        skip_gates: Sequence[bool] | None = None,
+        excised_share: float | None = 0.1,
+        dilation: int = 2,
+        hint: Hint = "mosaic",
+        mosaic_size: int = 8,
+        attention: str = "mnist",
+        channels: Sequence[int] = (16, 32, 64, 96, 128),
+        learning_rate: float = 2e-3,
+        seed: int | None = 0,
+        max_epochs: int | None = None,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        super().__init__(
+            pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        self._export_with_antialias()
+        self._is_calibrated = False
+        self._first_epoch = 0
+        self._seeded_epoch: int | None = None
+        self.loss = EarLoss()
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self.model = self._build()
+        # Another number may suit the checkpoint that is loaded next; on_fit_start and on_load_checkpoint insist.
+        if skip_gates is None or len(skip_gates) == len(channels) - 1:
+            self._set_gates()
+        if skip_gates is not None:
+            keep_gates_in_export()
+
+    def _build(self) -> EarModel:
+        """Build the network that the hyperparameters ask for; its attention is loaded when training begins."""
+        args = self.hparams
+        masked = args["excised_share"] is not None
+        space = PixelSpace()
+        unet = SkipGatedUNet(space.channels + 1, space.channels, args["channels"], patch_size=2)
+        return EarModel(
+            space=space,
+            unet=unet.to(memory_format=torch.channels_last),
+            attention=SpatialAttention().requires_grad_(requires_grad=False) if masked else None,
+            masking=Masking(
+                excised_share=args["excised_share"],
+                dilation=args["dilation"],
+                hint=args["hint"],
+                mosaic_size=args["mosaic_size"],
+            )
+            if masked
+            else None,
+        )
+
+    def _set_gates(self) -> None:
+        gates = self.hparams["skip_gates"]
+        self.model.unet.gates = (False, *self.model.unet.gates[1:]) if gates is None else gates
+
+    def setup(self, stage: str) -> None:
+        """Load the attention's weights where training needs them; later they come from the checkpoint."""
+        if stage == "fit" and self.model.attention is not None:
+            path = None if self.hparams["attention"] == "mnist" else self.hparams["attention"]
+            # The attention has no layer that training mode changes, and Lightning warns of modules that are in none.
+            self.model.attention = load_attention(path).train()
+
+    def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
+        """Recover a batch of defect-free images and compare."""
+        del args, kwargs
+        self._is_calibrated = False
+        image = cast("Tensor", batch.image)
+        self.model.keep_for_calibration(image)
+        recovery = self.model(image)
+        loss = self.loss(recovery.recovered, recovery.target)
+        self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=len(image))
+        return {"loss": loss}
+
+    def validation_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
+        """Score a batch."""
+        del args, kwargs
+        output: STEP_OUTPUT = batch.update(**self.model(batch.image)._asdict())
+        return output
+
+    def on_fit_start(self) -> None:
+        """Check the gates, and seed the first epoch where another optimizer than ours was configured."""
+        self._set_gates()
+        self._seed(self._first_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed each epoch by its number, such that a resumed training goes on as an uninterrupted one."""
+        self._seed(self.current_epoch)
+
+    def _seed(self, epoch: int) -> None:
+        """Seed once per epoch, as early as its order may be drawn."""
+        if self.hparams["seed"] is not None and epoch != self._seeded_epoch:
+            torch.manual_seed(self.hparams["seed"] + epoch)
+            self._seeded_epoch = epoch
+
+    def on_validation_epoch_start(self) -> None:
+        """Calibrate before thresholds are taken."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._calibrate()
+
+    def on_train_epoch_end(self) -> None:
+        """Calibrate before the checkpoint is written, where there was no validation."""
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        if not self._is_calibrated:
+            self.model.calibrate()
+            self._is_calibrated = True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Become the model that the checkpoint was made from, but for the gates asked for here.
+
+        Raises:
+            ValueError: If this model was built with other arguments than the checkpoint's.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self._export_with_antialias()
+        self._adopt(checkpoint["hyper_parameters"])
+        self.model = self._build().to(self.device)
+        self._set_gates()
+        self._first_epoch = checkpoint["epoch"] + 1
+
+    def _adopt(self, trained: dict[str, Any]) -> None:
+        """Take over the hyperparameters of a checkpoint."""
+        defaults = inspect.signature(type(self)).parameters
+        for name, value in trained.items():
+            given = self.hparams.get(name)
+            if _plain(given) == _plain(defaults[name].default):
+                self.hparams[name] = value
+            elif name not in _CHANGEABLE and _plain(given) != _plain(value):
+                msg = (
+                    f"the checkpoint was trained with {name}={value!r}, but {given!r} was given. Leave {name} out, or "
+                    "train again."
+                )
+                raise ValueError(msg)
+
+    def _export_with_antialias(self) -> None:
+        if isinstance(self.pre_processor, PreProcessor):
+            self.pre_processor.export_transform = exportable_transform(self.pre_processor.transform)
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Trainer settings; they override the user's, so there are only those that the model was asked for."""
+        arguments: dict[str, Any] = {"num_sanity_val_steps": 0}
+        if self.hparams["max_epochs"] is not None:
+            arguments["max_epochs"] = self.hparams["max_epochs"]
+        return arguments
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW; the learning rate rises over the first tenth of training and falls to nothing as a cosine."""
+        optimizer = torch.optim.AdamW(self.model.unet.parameters(), lr=self.hparams["learning_rate"], weight_decay=1e-4)
+        self._seed(self._first_epoch)  # the next line draws the first epoch's order
+        total = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """Learns from defect-free images only."""
+        return LearningType.ONE_CLASS
+
+    @staticmethod
+    def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Resize only: the model standardises by the statistics of the training images.
+
+        Args:
+            image_size: Height and width in pixels. Defaults to 256 x 256.
+        """
+        return PreProcessor(transform=Resize(image_size or (256, 256), antialias=True))
+
+    def configure_post_processor(self) -> EarPostProcessor:
+        """Thresholds from validation data, normalised scores without ties."""
+        return EarPostProcessor()
+
+    @classmethod
+    def configure_visualizer(cls) -> EarVisualizer:
+        """Pictures of each step of the method."""
+        return EarVisualizer()
+
+    def to_onnx(  # type: ignore[override]  # as in anomalib, whose mixin replaces Lightning's
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,  # noqa: ANN401  # the host's
+    ) -> Path:
+        """Export as anomalib does, by default as one file of opset 18, which needs no down-conversion."""
+        if input_size is None:
+            # anomalib traces with 32 x 32 pixels: the deepest level would have one, and a traced 1 is never dynamic.
+            side = 2 * self.model.stride + 1
+            shapes = {0: Dim("batch_size"), 2: Dim("height", min=side), 3: Dim("width", min=side)}
+            kwargs.setdefault("dynamic_shapes", (shapes,))
+        kwargs = {"opset_version": 18, "external_data": False} | kwargs
+        return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the peak learning rate.
+
+    Args:
+        progress: Share of training that is done, in [0, 1].
+
+    Returns:
+        Share in [0, 1]: linear over the first tenth, then a cosine down to 0.
+    """
+    warmup = 0.1
+    if progress < warmup:
+        return progress / warmup
+    return (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1))) / 2
+
+
+def _plain(value: object) -> object:
+    """Make tuples and lists comparable."""
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+# When this module is the first import of all, anomalib.models was done before Ear existed.
+_anomalib_ear_hook.register()

@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Normalised scores that keep every order.
+
+anomalib's post-processor shifts and clamps scores: whatever lies half the validation range above the threshold becomes
+1, and metrics on tied scores flatter or punish a model. Ear's scores are ratios on one fixed scale, so one formula puts
+the threshold at 0.5 and ties nothing.
+"""
+
+import torch
+from anomalib.post_processing import PostProcessor
+from torch import Tensor
+
+_MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by nothing
+
+
+class EarPostProcessor(PostProcessor):
+    """Post-processor whose normalisation is strictly increasing.
+
+    A score ``s`` stands for the odds ``s / (1 - s)``; normalising divides them by the threshold's odds. Without a
+    threshold (no validation data) scores stay as they are: 0.5 is then the bound of defect-free surfaces that the
+    calibration gave.
+    """
+
+    @staticmethod
+    def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
+        """Put the threshold at 0.5.
+
+        Args:
+            preds: Scores or maps in [0, 1).
+            norm_min: Smallest validation score, not needed.
+            norm_max: Largest validation score, not needed.
+            threshold: Threshold in [0, 1), scalar; NaN for none.
+
+        Returns:
+            Scores of the same shape in [0, 1).
+        """
+        del norm_min, norm_max
+        if preds is None:
+            return None
+        threshold = torch.nan_to_num(threshold, nan=0.5).clamp(_MARGIN, 1 - _MARGIN)
+        above, below = preds * (1 - threshold), (1 - preds) * threshold
+        return above / (above + below)

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""EAR: attention, excision, recovery, anomaly map.
+
+Park et al., "Excision and Recovery: Enhancing Surface Anomaly Detection with Attention-based Single Deterministic
+Masking" (arXiv 2310.04010). Everything is as in the abstract where it says so; sizes, loss weights, mask share and
+calibration are ours (see this package's README).
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from math import lcm
+from typing import Any, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_ear.anomaly_map import SCALES, AnomalyMapGenerator, residual
+from anomalib_ear.masking import Masking
+from anomalib_ear.space import PixelSpace
+from anomalib_ear.unet import SkipGatedUNet
+
+# Defect-free images that the model keeps to calibrate itself by.
+CALIBRATION_IMAGES = 32
+
+
+@cache
+def _has_amx() -> bool:
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+class Recovery(NamedTuple):
+    """What one pass yields, all at the padded size.
+
+    Attributes:
+        target: Standardised image, ``(N, D, H, W)``.
+        mask: ``(N, 1, H, W)``, 1 = excised.
+        recovered: Standardised recovery, ``(N, D, H, W)``.
+    """
+
+    target: Tensor
+    mask: Tensor
+    recovered: Tensor
+
+
+class EarModel(nn.Module):
+    """Excise what the attention marks, recover it, and score the difference.
+
+    In training mode the result is a :class:`Recovery`, in evaluation mode an ``InferenceBatch``.
+
+    Args:
+        space: What is recovered; maps an image to standardised features.
+        unet: Recovers the features; takes the mask as one more input channel.
+        attention: Frozen attention, or ``None`` for no masking.
+        masking: Mask rule and hint, or ``None`` for no masking.
+
+    Attributes:
+        calibration_images: ``(K, C, H, W)``, uint8, the defect-free images that the anomaly map is calibrated by. They
+            travel in the checkpoint, so that a change of gates is followed by a calibration that needs no data set.
+        calibrated_gates: Gates that the anomaly map is calibrated for, bool, one per skip.
+    """
+
+    calibration_images: Tensor
+    calibrated_gates: Tensor
+
+    def __init__(
+        self,
+        *,
+        space: PixelSpace,
+        unet: SkipGatedUNet,
+        attention: nn.Module | None = None,
+        masking: Masking | None = None,
+    ) -> None:
+        super().__init__()
+        if (attention is None) != (masking is None):
+            msg = "attention and masking go together: give both, or neither for no masking."
+            raise ValueError(msg)
+        self.space = space
+        self.attention = attention
+        self.masking = masking
+        self.unet = unet
+        self.anomaly_map = AnomalyMapGenerator()
+        mosaic_size = masking.mosaic_size if masking and masking.hint == "mosaic" else 1
+        self.stride = lcm(unet.stride, mosaic_size, 2 ** (SCALES - 1))
+        self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
+        self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
+        self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]
+
+    def forward(self, image: Tensor) -> InferenceBatch | Recovery:
+        """Recover an image and, in evaluation mode, score it.
+
+        Args:
+            image: Image of shape ``(N, C, H, W)``, values in [0, 1], ``H`` and ``W`` at least the network's stride.
+
+        Returns:
+            In training mode a :class:`Recovery`. In evaluation mode an ``InferenceBatch`` with ``anomaly_map``
+            ``(N, 1, H, W)`` and ``pred_score`` ``(N,)``, both in [0, 1).
+
+        Raises:
+            ValueError: If the image has another number of channels, is smaller than the stride, or not finite.
+        """
+        if not torch.compiler.is_exporting():
+            self.check(image)
+        recovery = self.recover(image)
+        if self.training:
+            return recovery
+        anomaly_map = self.anomaly_map(residual(recovery.target, recovery.recovered))
+        anomaly_map = anomaly_map[..., : image.shape[-2], : image.shape[-1]]  # (N, 1, H, W)
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+    def check(self, image: Tensor) -> None:
+        """Raise a ``ValueError`` that says what is wrong with an image, if anything is."""
+        channels, height, width = image.shape[-3:]
+        if image.ndim != 4 or channels != self.space.channels:  # N, C, H, W
+            msg = f"image must have shape (N, {self.space.channels}, H, W), got {tuple(image.shape)}."
+            raise ValueError(msg)
+        if min(height, width) < self.unet.stride:
+            msg = (
+                f"image must be at least {self.unet.stride} x {self.unet.stride} pixels for a U-Net of "
+                f"{len(self.unet.encoder)} levels, got {height} x {width}. Resize it, or give fewer channels."
+            )
+            raise ValueError(msg)
+        if not image.isfinite().all():
+            bad = (~image.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
+            msg = f"image must be finite, got NaN or infinity in image(s) {bad} of the batch."
+            raise ValueError(msg)
+
+    def recover(self, image: Tensor) -> Recovery:
+        """Excise and recover, at the size padded to the stride.
+
+        Args:
+            image: Image of shape ``(N, C, H, W)``, values in [0, 1].
+
+        Returns:
+            Target, mask and recovery.
+        """
+        image = pad_to_multiple(image, self.stride)
+        target = obfuscated = self.space(image)
+        mask = torch.zeros_like(image[:, :1])
+        if self.attention is not None and self.masking is not None:
+            obfuscated, mask = self.masking(target, self.attention(image))
+        x = torch.cat([obfuscated, mask], dim=1)
+        if not self.training:
+            return Recovery(target, mask, self.unet(x))
+        # bfloat16 halves a training step on CPUs with AMX and slows it down on others; inference stays in float32.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type != "cpu" or _has_amx()):
+            return Recovery(target, mask, self.unet(x).float())
+
+    def keep_for_calibration(self, image: Tensor) -> None:
+        """Keep defect-free images until there are enough to calibrate by.
+
+        Args:
+            image: Images of shape ``(N, C, H, W)``, values in [0, 1].
+        """
+        kept = self.calibration_images
+        wanted = image[: CALIBRATION_IMAGES - len(kept)]
+        if len(kept) == 0:
+            kept = kept.new_empty(0, *image.shape[1:])
+        if len(wanted) and wanted.shape[1:] == kept.shape[1:]:
+            self.calibration_images = torch.cat([kept, (wanted.detach() * 255).round().to(torch.uint8)])
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Calibrate the anomaly map for the present gates; restores the mode of the model."""
+        training = self.training
+        self.eval()
+        residuals = []
+        for image in self.calibration_images.split(1):
+            recovery = self.recover(image.float() / 255)
+            residuals.append(residual(recovery.target, recovery.recovered))
+        self.train(training)
+        if residuals:
+            self.anomaly_map.calibrate(torch.cat(residuals))
+            self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
+
+    def set_gates(self, gates: Sequence[bool]) -> None:
+        """Open and close skips of a trained model, and calibrate it anew.
+
+        Args:
+            gates: One value per skip, shallowest first, ``True`` = open.
+
+        Raises:
+            ValueError: If there is not one value for each skip.
+        """
+        self.unet.gates = tuple(gates)
+        self.calibrate()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        # The sizes of these depend on the training images.
+        for owner, name in (
+            (self, "calibration_images"),
+            (self.anomaly_map, "mean"),
+            (self.anomaly_map, "std"),
+        ):
+            key = f"{prefix}{'' if owner is self else 'anomaly_map.'}{name}"
+            if key in state_dict:
+                setattr(owner, name, torch.empty_like(state_dict[key], device=getattr(owner, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of a number.
+
+    By indices, because the remainder in a traced ``pad`` is more than torch's export can reason about.
+
+    Args:
+        image: Shape ``(N, C, H, W)``.
+        multiple: Number that the result's height and width are multiples of.
+
+    Returns:
+        Shape ``(N, C, H', W')``, the image at the top left.
+    """
+    for dim in (-2, -1):
+        size = image.shape[dim]
+        if isinstance(size, int) and size % multiple == 0:
+            continue
+        index = torch.arange((size + multiple - 1) // multiple * multiple, device=image.device)
+        image = image.index_select(dim, index.clamp(max=size - 1))
+    return image
+
+
+def _recalibrate(model: EarModel, _: object) -> None:
+    """Calibrate for gates that were asked for before the weights of other gates were loaded."""
+    if tuple(model.calibrated_gates.tolist()) != model.unet.gates:
+        model.calibrate()

@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Pictures of each step of EAR: image, ground truth, excised region, recovery, anomaly map, prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from anomalib.utils.path import generate_output_filename
+from anomalib.visualization import ImageVisualizer
+from anomalib.visualization.image.functional import (
+    add_text_to_image,
+    create_image_grid,
+    visualize_anomaly_map,
+    visualize_mask,
+)
+from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
+
+if TYPE_CHECKING:
+    from anomalib.data import ImageBatch
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor
+
+# Length in pixels of a panel's longer side.
+PANEL_SIZE = 256
+TITLE_SIZE = 13
+
+
+class EarVisualizer(ImageVisualizer):
+    """Write one picture per test or predicted image, its panels side by side.
+
+    The anomaly map has one fixed scale for all images, so that good parts stay dark.
+
+    Args:
+        output_dir: Folder for the pictures. Defaults to ``images`` in the run's folder.
+    """
+
+    def __init__(self, output_dir: str | Path | None = None) -> None:
+        super().__init__(output_dir=output_dir)
+
+    def on_test_batch_end(  # type: ignore[override]  # as in anomalib, whose steps return batches
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: ImageBatch,
+        batch: ImageBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the pictures of a batch."""
+        del outputs, batch_idx, dataloader_idx
+        output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
+        datamodule = getattr(trainer, "datamodule", None)
+        for path, panels in zip(batch.image_path or [], draw(pl_module.model, batch), strict=True):
+            picture = create_image_grid(list(panels.values()), nrow=len(panels))
+            filename = generate_output_filename(
+                input_path=path,
+                output_path=output_dir,
+                dataset_name=getattr(datamodule, "name", None),
+                category=getattr(datamodule, "category", None),
+            )
+            picture.save(filename)
+
+
+@torch.no_grad()
+def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa: ANN401  # EarModel: a circular import
+    """Draw the panels of each image of a batch.
+
+    Args:
+        model: The trained :class:`~anomalib_ear.torch_model.EarModel` in evaluation mode.
+        batch: Images with their post-processed predictions.
+
+    Returns:
+        For each image its panels by title, all of one size.
+    """
+    images, maps = cast("Tensor", batch.image), cast("Tensor", batch.anomaly_map)
+    height, width = images.shape[-2:]
+    recovery = model.recover(images)
+    mask = recovery.mask[..., :height, :width]
+    recovered = model.space.to_image(recovery.recovered)[..., :height, :width]
+    pictures = []
+    for index, image in enumerate(images):
+        photo = to_pil_image(image)
+        panels = {"Image": photo}
+        if batch.gt_mask is not None:
+            panels["Ground truth"] = visualize_mask(batch.gt_mask[index], mode="binary")
+        panels["Excised"] = to_pil_image(image * (1 - mask[index]))
+        panels["Recovered"] = to_pil_image(recovered[index])
+        panels["Anomaly map"] = visualize_anomaly_map(maps[index].squeeze(0), colormap=True)
+        if batch.pred_mask is not None:
+            contour = visualize_mask(batch.pred_mask[index].squeeze(0), mode="contour", color=(255, 0, 0))
+            panels["Prediction"] = Image.alpha_composite(photo.convert("RGBA"), contour)
+        pictures.append({title: label(panel, title) for title, panel in panels.items()})
+    return pictures
+
+
+def label(panel: Image.Image, title: str) -> Image.Image:
+    """Scale a panel to its place and write its title on it."""
+    scale = PANEL_SIZE / max(panel.size)
+    panel = panel.convert("RGB").resize((round(panel.width * scale), round(panel.height * scale)))
+    return add_text_to_image(panel, title, size=TITLE_SIZE)

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What several test files share: tiny surfaces on disk and Ear trained on them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+SIZE = (70, 104)  # height, width: neither a multiple of the network's stride
+
+
+def cli(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the stock ``anomalib`` command in a process of its own."""
+    script = "import anomalib_ear, anomalib.cli.cli as c; c.main()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, args)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def surface(seed: int, *, defective: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a lit, grained surface ``(H, W, 3)`` and the mask ``(H, W)`` of its dark blot, both uint8."""
+    rng = np.random.default_rng(seed)
+    image = 140 + 30 * np.sin(np.arange(SIZE[1]) / 25) + rng.normal(0, 6, SIZE)
+    mask = np.zeros(SIZE, np.uint8)
+    if defective:
+        y, x = rng.integers(10, 40, 2)
+        mask[y : y + 12, x : x + 14] = 255
+        image[mask > 0] -= 70
+    return np.repeat(image.clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1), mask
+
+
+@pytest.fixture(scope="session")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``good`` (20) and ``defective`` (6) surfaces, and the masks of the latter."""
+    root = tmp_path_factory.mktemp("surfaces")
+    for kind in ("good", "defective", "masks"):
+        (root / kind).mkdir()
+    for index in range(26):
+        image, mask = surface(index, defective=index >= 20)
+        Image.fromarray(image).save(root / ("defective" if mask.any() else "good") / f"{index:03}.png")
+        if mask.any():
+            Image.fromarray(mask).save(root / "masks" / f"{index:03}.png")
+    return root
+
+
+class Run(NamedTuple):
+    """A finished training.
+
+    Attributes:
+        root: Working directory of the command.
+        checkpoint: What it wrote.
+        output: What it printed.
+    """
+
+    root: Path
+    checkpoint: Path
+    output: str
+
+
+def folder_arguments(surfaces: Path) -> list[str]:
+    """Return the command line's part that names the tiny surfaces."""
+    return [
+        *("--data", "Folder", "--data.name", "surface", "--data.root", str(surfaces)),
+        *("--data.normal_dir", "good", "--data.abnormal_dir", "defective", "--data.mask_dir", "masks"),
+        *("--data.train_batch_size", "4", "--data.eval_batch_size", "3", "--data.num_workers", "0"),
+        *("--data.val_split_mode", "from_train", "--data.val_split_ratio", "0.2", "--data.seed", "0"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def run(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run of ``anomalib train --model Ear`` with settings other than the defaults."""
+    root = tmp_path_factory.mktemp("run")
+    done = cli(
+        "train", "--model", "Ear", "--model.image_size", "[64,96]", "--model.channels", "[4,8,8]",
+        "--model.excised_share", "0.2", "--model.mosaic_size", "4", "--trainer.max_epochs", "2",
+        "--trainer.accelerator", "cpu", *folder_arguments(surfaces), cwd=root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Run(root, next(root.rglob("model.ckpt")).resolve(), done.stdout + done.stderr)

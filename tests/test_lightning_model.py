@@ -1,0 +1,248 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Ear in anomalib's hands: its commands, its engine, its checkpoints, its exports."""
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from anomalib.data import Folder
+from anomalib.deploy import OpenVINOInferencer
+from anomalib.engine import Engine
+from lightning.pytorch import Callback
+from PIL import Image
+
+from anomalib_ear import Ear
+from conftest import Run, cli, folder_arguments
+
+TINY = {"image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
+
+
+def folder(surfaces: Path) -> Folder:
+    """Return the tiny surfaces as a datamodule."""
+    return Folder(
+        name="surface", root=surfaces, normal_dir="good", abnormal_dir="defective", mask_dir="masks",
+        train_batch_size=4, eval_batch_size=3, num_workers=0, val_split_mode="from_train", val_split_ratio=0.2, seed=0,
+    )  # fmt: skip
+
+
+def train(surfaces: Path, root: Path, **arguments: object) -> Ear:
+    """Train a tiny Ear in this process for two epochs."""
+    model = Ear(**(TINY | arguments))
+    Engine(max_epochs=2, default_root_dir=root, accelerator="cpu").fit(model, datamodule=folder(surfaces))
+    return model
+
+
+def restored(run: Run, **arguments: object) -> Ear:
+    """Load the command's checkpoint."""
+    return Ear.load_from_checkpoint(run.checkpoint, **arguments).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(run: Run) -> Path:
+    """Return the OpenVINO model that ``anomalib export`` made of the run, with a gate changed."""
+    done = cli(
+        "export", "--model", "Ear", "--export_type", "openvino", "--ckpt_path", run.checkpoint,
+        "--export_root", run.root, "--model.skip_gates", "[false,false]", cwd=run.root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return run.root / "weights" / "openvino" / "model.xml"
+
+
+@pytest.fixture(scope="module")
+def dynamic(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ear, openvino.CompiledModel]:
+    """Return a model without pre-processing, and its OpenVINO export."""
+    model = restored(run)
+    model.pre_processor = None
+    exported = model.to_openvino(tmp_path_factory.mktemp("dynamic"))
+    return model, openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+class TestCommands:
+    """The stock command, each time in a new process."""
+
+    def test_train_reports_metrics_and_writes_a_picture_per_test_image(self, run: Run) -> None:
+        """After training, the command has tested the model and shown every step of it."""
+        assert "image_AUROC" in run.output
+        pictures = [Image.open(path).size for path in run.root.rglob("images/**/*.png")]
+        assert len(pictures) == 6 + 4  # the defective ones, and a fifth of the good ones
+        assert len(set(pictures)) == 1
+        assert pictures[0][0] > 5 * 256
+
+    @pytest.mark.parametrize("command", ["test", "validate"])
+    def test_a_checkpoint_needs_none_of_the_training_s_arguments(
+        self, run: Run, surfaces: Path, command: str, tmp_path: Path
+    ) -> None:
+        """Image size, channels and masking come from the checkpoint."""
+        done = cli(
+            command, "--model", "Ear", "--ckpt_path", run.checkpoint, "--trainer.accelerator", "cpu",
+            *folder_arguments(surfaces), cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_predict_takes_a_folder_and_other_gates(self, run: Run, surfaces: Path, tmp_path: Path) -> None:
+        """Predicting on a folder writes a picture per image, with gates from the command line."""
+        done = cli(
+            "predict", "--model", "Ear", "--ckpt_path", run.checkpoint, "--data", surfaces / "defective",
+            "--model.skip_gates", "[true,true]", "--trainer.accelerator", "cpu", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(list(tmp_path.rglob("*.png"))) == 6
+
+
+class TestCheckpoints:
+    """What a checkpoint brings, and what may be changed on it."""
+
+    def test_brings_its_settings(self, run: Run) -> None:
+        """A model restored without arguments has the training's."""
+        model = restored(run)
+        assert model.hparams["excised_share"] == 0.2
+        assert model.input_size == (64, 96)
+
+    def test_same_scores_after_restoring(self, surfaces: Path, tmp_path: Path) -> None:
+        """The restored model gives the trained one's map bit for bit."""
+        model = train(surfaces, tmp_path).eval()
+        again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).eval()
+        image = torch.rand(1, 3, 64, 96)
+        assert torch.equal(model(image).anomaly_map, again(image).anomaly_map)
+
+    def test_gates_can_be_changed(self, run: Run) -> None:
+        """Other gates give another map, and the calibration of exactly those gates."""
+        model = restored(run, skip_gates=[True, True])
+        assert model.model.unet.gates == (True, True)
+        assert model.model.calibrated_gates.tolist() == [True, True]
+        image = torch.rand(1, 3, 64, 96)
+        assert not torch.equal(model(image).anomaly_map, restored(run)(image).anomaly_map)
+
+    def test_other_settings_cannot(self, run: Run, surfaces: Path, tmp_path: Path) -> None:
+        """A setting that only training can change is refused by name, not ignored."""
+        model = Ear(excised_share=0.3, visualizer=False)
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
+        with pytest.raises(ValueError, match=r"excised_share=0\.2"):
+            engine.test(model, datamodule=folder(surfaces), ckpt_path=run.checkpoint)
+
+    def test_interrupted_training_goes_on_as_if_it_had_not_been(self, surfaces: Path, tmp_path: Path) -> None:
+        """One epoch, a stop and another epoch give the weights of two epochs."""
+        whole = train(surfaces, tmp_path / "whole")
+        first = Ear(**TINY, max_epochs=2)
+        stopped = Engine(
+            max_epochs=2, default_root_dir=tmp_path / "parts", accelerator="cpu", callbacks=[StopAfterOne()]
+        )
+        stopped.fit(first, datamodule=folder(surfaces))
+        checkpoint = next((tmp_path / "parts").rglob("*.ckpt"))
+        second = Ear(**TINY)
+        Engine(max_epochs=2, default_root_dir=tmp_path / "rest", accelerator="cpu").fit(
+            second, datamodule=folder(surfaces), ckpt_path=checkpoint
+        )
+        torch.testing.assert_close(second.model.unet.state_dict(), whole.model.unet.state_dict())
+
+    def test_same_seed_same_model(self, surfaces: Path, tmp_path: Path) -> None:
+        """Two trainings with one seed agree, two with different seeds do not."""
+        states = [train(surfaces, tmp_path / str(i), seed=seed).model.state_dict() for i, seed in enumerate((1, 1, 2))]
+        key = "unet.head.weight"
+        assert torch.equal(states[0][key], states[1][key])
+        assert not torch.equal(states[0][key], states[2][key])
+
+
+class StopAfterOne(Callback):
+    """Stop training after its first epoch."""
+
+    def on_train_epoch_end(self, trainer: object, pl_module: object) -> None:
+        """Ask the trainer to stop."""
+        trainer.should_stop = True
+
+
+class TestBaselines:
+    """The method's parts switched off, by configuration alone."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"excised_share": None, "skip_gates": [True, True]},
+            {"excised_share": None, "skip_gates": [False, False]},
+            {"skip_gates": [True, True]},
+            {"excised_share": None},
+            {"hint": "empty"},
+        ],
+        ids=["plain U-Net", "autoencoder", "masking without gates", "gates without masking", "empty hint"],
+    )
+    def test_trains_and_tests(self, surfaces: Path, tmp_path: Path, arguments: dict) -> None:
+        """Each baseline runs through the engine and finds the blots better than chance would."""
+        model = train(surfaces, tmp_path, **arguments)
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
+        assert engine.test(model, datamodule=folder(surfaces))[0]["pixel_AUROC"] > 0.6
+
+
+class TestExport:
+    """OpenVINO gives the trained model's answers."""
+
+    def test_scores_as_the_trained_model(self, exported: Path, run: Run, surfaces: Path) -> None:
+        """From a file of its native size, with the gate that the command line changed: within 1e-4."""
+        model = restored(run, skip_gates=[False, False])
+        inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+        path = sorted((surfaces / "defective").iterdir())[0]
+        image = np.asarray(Image.open(path))
+        prediction = inferencer.predict(image)
+        engine = Engine(default_root_dir=run.root, accelerator="cpu")
+        expected = engine.predict(model, data_path=path)[0]
+        assert prediction.pred_score.item() == pytest.approx(expected.pred_score.item(), abs=1e-4)
+        np.testing.assert_allclose(prediction.anomaly_map.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)
+
+    @pytest.mark.parametrize("size", [(64, 96), (131, 77)], ids=str)
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_any_size_without_pre_processing(
+        self, dynamic: tuple[Ear, openvino.CompiledModel], size: tuple[int, int], count: int
+    ) -> None:
+        """Without a resize in the graph, height, width and batch are dynamic."""
+        model, compiled = dynamic
+        image = torch.rand(count, 3, *size)
+        np.testing.assert_allclose(compiled(image.numpy())["anomaly_map"], model(image).anomaly_map.detach(), atol=1e-4)
+
+
+class TestErrors:
+    """Wrong arguments are refused before any work."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            ({"excised_share": 1.5}, "excised_share"),
+            ({"channels": [8]}, "channels"),
+            ({"hint": "noise"}, "hint"),
+        ],
+        ids=str,
+    )
+    def test_wrong_argument(self, arguments: dict, named: str) -> None:
+        """The error names the argument."""
+        with pytest.raises(ValueError, match=named):
+            Ear(**arguments)
+
+    def test_wrong_number_of_gates(self, surfaces: Path, tmp_path: Path) -> None:
+        """The error says how many there are, before the first step."""
+        with pytest.raises(ValueError, match="2 skip connections"):
+            train(surfaces, tmp_path, skip_gates=[True])
+
+    def test_wrong_number_of_gates_for_a_checkpoint(self, run: Run) -> None:
+        """The number is the checkpoint's, not the default network's."""
+        with pytest.raises(ValueError, match="2 skip connections"):
+            restored(run, skip_gates=[True, True, True, True])
+
+    def test_missing_attention_weights(self, surfaces: Path, tmp_path: Path) -> None:
+        """The error names the file, before the first step."""
+        with pytest.raises(FileNotFoundError, match="nowhere.safetensors"):
+            train(surfaces, tmp_path, attention="nowhere.safetensors")
+
+    def test_image_smaller_than_the_network_takes(self, surfaces: Path, tmp_path: Path) -> None:
+        """The error says what the least size is."""
+        with pytest.raises(ValueError, match="at least 8 x 8"):
+            train(surfaces, tmp_path, image_size=(4, 64))
+
+    def test_empty_data_folder(self, tmp_path: Path) -> None:
+        """An empty folder ends in one error that names it."""
+        (tmp_path / "good").mkdir()
+        datamodule = Folder(name="empty", root=tmp_path, normal_dir="good", num_workers=0)
+        with pytest.raises(Exception, match="good"):
+            Engine(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu").fit(Ear(**TINY), datamodule=datamodule)

@@ -1,0 +1,158 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""EarModel: the parts together, on small random images."""
+
+import pytest
+import torch
+from anomalib.data import InferenceBatch
+
+from anomalib_ear.attention import load_attention
+from anomalib_ear.masking import Masking
+from anomalib_ear.space import PixelSpace
+from anomalib_ear.torch_model import CALIBRATION_IMAGES, EarModel, Recovery
+from anomalib_ear.unet import SkipGatedUNet
+
+BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order than those of one image
+
+
+def build(*, masked: bool = True) -> EarModel:
+    """Return a small untrained model."""
+    torch.manual_seed(0)
+    return EarModel(
+        space=PixelSpace(),
+        unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2),
+        attention=load_attention() if masked else None,
+        masking=Masking(mosaic_size=4) if masked else None,
+    )
+
+
+def images(count: int, size: tuple[int, int] = (48, 80), contrast: float = 1.0) -> torch.Tensor:
+    """Return smooth random images in [0, 1]."""
+    noise = torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(1))
+    return 0.5 + contrast * (torch.nn.functional.avg_pool2d(noise, 5, 1, 2) - 0.5)
+
+
+@pytest.fixture
+def model() -> EarModel:
+    """Return a model that has seen and kept some images, in evaluation mode."""
+    model = build()
+    model(images(4))
+    model.keep_for_calibration(images(4))
+    model.calibrate()
+    return model.eval()
+
+
+@pytest.mark.parametrize("size", [(48, 80), (33, 57), (8, 8), (101, 16)], ids=str)
+@pytest.mark.parametrize("count", [1, 3])
+def test_maps_have_the_images_size(model: EarModel, size: tuple[int, int], count: int) -> None:
+    """Any size from the stride upwards gives a finite map of that size and one score per image, all in [0, 1]."""
+    output = model(images(count, size))
+    assert isinstance(output, InferenceBatch)
+    assert output.anomaly_map.shape == (count, 1, *size)
+    assert output.pred_score.shape == (count,)
+    assert output.anomaly_map.isfinite().all()
+    assert output.anomaly_map.min() >= 0
+    assert output.anomaly_map.max() < 1
+
+
+def test_training_mode_returns_the_recovery(model: EarModel) -> None:
+    """What the loss needs comes back in training mode, as float32."""
+    recovery = model.train()(images(2))
+    assert isinstance(recovery, Recovery)
+    assert recovery.recovered.shape == recovery.target.shape
+    assert recovery.recovered.dtype == torch.float32
+
+
+def test_same_image_same_map(model: EarModel) -> None:
+    """Two runs on one image agree bit for bit."""
+    image = images(1)
+    assert torch.equal(model(image).anomaly_map, model(image).anomaly_map)
+
+
+def test_an_image_scores_alone_as_in_a_batch(model: EarModel) -> None:
+    """The other images of a batch have no say."""
+    batch = images(5)
+    alone = torch.cat([model(image).anomaly_map for image in batch.split(1)])
+    torch.testing.assert_close(model(batch).anomaly_map, alone, atol=BATCH_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.03], ids=["vivid", "faint"])
+def test_faint_surfaces_score_as_vivid_ones(contrast: float) -> None:
+    """The map depends on a defect's contrast relative to its surface, not on the surface's own."""
+    model = build(masked=False)
+    batch = images(8, contrast=contrast)
+    for _ in range(5):
+        model(batch)
+    model.keep_for_calibration(batch)
+    model.calibrate()
+    reference = build(masked=False)
+    vivid = images(8)
+    for _ in range(5):
+        reference(vivid)
+    reference.keep_for_calibration(vivid)
+    reference.calibrate()
+    assert (model.eval()(batch).anomaly_map - reference.eval()(vivid).anomaly_map).abs().mean() < 0.02
+
+
+def test_attention_and_mask_do_not_learn(model: EarModel) -> None:
+    """Only the U-Net has parameters to train."""
+    model.train()(images(2)).recovered.sum().backward()
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None} == {"unet"}
+
+
+def test_no_masking_excises_nothing() -> None:
+    """Without attention the network sees the image itself."""
+    model = build(masked=False)
+    assert model(images(2)).mask.sum() == 0
+
+
+def test_changed_gates_are_calibrated(model: EarModel) -> None:
+    """After a change of gates a defect-free image scores as it did before: the bound has moved along."""
+    before = model(images(4)).anomaly_map.mean()
+    bound = model.anomaly_map.mean.clone()
+    model.set_gates((False, False))
+    assert not torch.allclose(model.anomaly_map.mean, bound)
+    assert abs(model(images(4)).anomaly_map.mean() - before) < 0.05
+
+
+def test_state_is_restored_with_its_calibration(model: EarModel) -> None:
+    """A fresh model that loads the state gives the same map, bit for bit."""
+    fresh = build().eval()
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(images(1)).anomaly_map, model(images(1)).anomaly_map)
+
+
+def test_other_gates_than_the_state_s_are_calibrated_on_loading(model: EarModel) -> None:
+    """Gates set before loading get the calibration that they would have got on the trained model."""
+    fresh = build().eval()
+    fresh.unet.gates = (False, True)
+    fresh.load_state_dict(model.state_dict())
+    model.set_gates((False, True))
+    assert torch.equal(fresh(images(1)).anomaly_map, model(images(1)).anomaly_map)
+
+
+def test_keeps_a_bounded_number_of_images(model: EarModel) -> None:
+    """However long training is, the checkpoint holds a fixed number of images."""
+    for _ in range(20):
+        model.keep_for_calibration(images(8))
+    assert len(model.calibration_images) == CALIBRATION_IMAGES
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (torch.rand(1, 1, 32, 32), "3, H, W"),
+        (torch.rand(1, 4, 32, 32), "3, H, W"),
+        (torch.rand(3, 32, 32), "3, H, W"),
+        (torch.rand(1, 3, 7, 32), "at least 8 x 8"),
+        (torch.full((1, 3, 32, 32), float("nan")), "finite"),
+        (torch.full((1, 3, 32, 32), float("inf")), "finite"),
+    ],
+    ids=["grey", "four channels", "no batch", "too small", "nan", "infinity"],
+)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_bad_images_are_refused(model: EarModel, image: torch.Tensor, named: str, *, training: bool) -> None:
+    """One error says what is wrong, in training as in inference."""
+    with pytest.raises(ValueError, match=named):
+        model.train(training)(image)
