@@ -9,15 +9,30 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from anomalib.data import Folder
+from anomalib.data import Folder, ImageBatch
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.engine import Engine
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from anomalib_ear import Ear
 from conftest import Run, cli, folder_arguments
 
+BENCHMARK = """
+accelerator: [cpu]
+benchmark:
+  seed: 0
+  model:
+    class_path: {grid: [Ear]}
+    init_args:
+      max_epochs: 1
+      channels: [4, 8]
+      image_size: [64, 64]
+      visualizer: false
+  data:
+    class_path: SurfaceDemo
+    init_args: {root: datasets, num_workers: 0}
+"""
 TINY = {"image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
 
 
@@ -93,6 +108,15 @@ class TestCommands:
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(list(tmp_path.rglob("*.png"))) == 6
 
+    def test_benchmark_lists_ear_beside_others(self, tmp_path: Path) -> None:
+        """The stock benchmark runs a grid of models with Ear among them."""
+        (tmp_path / "grid.yaml").write_text(BENCHMARK)
+        done = cli("benchmark", "--config", tmp_path / "grid.yaml", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        results = next(tmp_path.rglob("results.csv")).read_text()
+        assert "Ear" in results
+        assert "image_AUROC" in results
+
 
 class TestCheckpoints:
     """What a checkpoint brings, and what may be changed on it."""
@@ -102,6 +126,19 @@ class TestCheckpoints:
         model = restored(run)
         assert model.hparams["excised_share"] == 0.2
         assert model.input_size == (64, 96)
+
+    @pytest.mark.parametrize("stage", ["test", "predict"])
+    def test_images_are_resized_as_in_training(self, run: Run, surfaces: Path, tmp_path: Path, stage: str) -> None:
+        """A model built without the training's image size scores files as one built with it, bit for bit."""
+        scores = []
+        for arguments in ({}, {"image_size": (64, 96)}):
+            datamodule = folder(surfaces)
+            kept = KeepScores()
+            engine = Engine(default_root_dir=tmp_path, accelerator="cpu", callbacks=[kept])
+            model = Ear(visualizer=False, **arguments)
+            getattr(engine, stage)(model, datamodule=datamodule, ckpt_path=run.checkpoint)
+            scores.append(torch.cat(kept.scores))
+        assert torch.equal(*scores)
 
     def test_same_scores_after_restoring(self, surfaces: Path, tmp_path: Path) -> None:
         """The restored model gives the trained one's map bit for bit."""
@@ -151,9 +188,24 @@ class TestCheckpoints:
 class StopAfterOne(Callback):
     """Stop training after its first epoch."""
 
-    def on_train_epoch_end(self, trainer: object, pl_module: object) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the trainer to stop."""
+        del pl_module
         trainer.should_stop = True
+
+
+class KeepScores(Callback):
+    """Keep the scores of each batch."""
+
+    def __init__(self) -> None:
+        self.scores: list[torch.Tensor] = []
+
+    def on_test_batch_end(self, *args: ImageBatch, **kwargs: ImageBatch) -> None:
+        """Keep the scores of a test batch."""
+        del kwargs
+        self.scores.append(args[2].pred_score)
+
+    on_predict_batch_end = on_test_batch_end
 
 
 class TestBaselines:
@@ -180,8 +232,11 @@ class TestBaselines:
 class TestExport:
     """OpenVINO gives the trained model's answers."""
 
-    def test_scores_as_the_trained_model(self, exported: Path, run: Run, surfaces: Path) -> None:
+    def test_scores_as_the_trained_model(
+        self, exported: Path, run: Run, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """From a file of its native size, with the gate that the command line changed: within 1e-4."""
+        monkeypatch.chdir(tmp_path)  # the inferencer puts its cache into the working directory
         model = restored(run, skip_gates=[False, False])
         inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
         path = sorted((surfaces / "defective").iterdir())[0]
@@ -212,6 +267,7 @@ class TestErrors:
             ({"excised_share": 1.5}, "excised_share"),
             ({"channels": [8]}, "channels"),
             ({"hint": "noise"}, "hint"),
+            ({"image_size": [64, 64], "pre_processor": False}, "image_size"),
         ],
         ids=str,
     )
@@ -232,7 +288,7 @@ class TestErrors:
 
     def test_missing_attention_weights(self, surfaces: Path, tmp_path: Path) -> None:
         """The error names the file, before the first step."""
-        with pytest.raises(FileNotFoundError, match="nowhere.safetensors"):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
             train(surfaces, tmp_path, attention="nowhere.safetensors")
 
     def test_image_smaller_than_the_network_takes(self, surfaces: Path, tmp_path: Path) -> None:

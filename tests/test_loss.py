@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.loss import EarLoss, gradient, msgms_loss
+from anomalib_ear.loss import EarLoss, gradient, msgms_loss, ssim_loss
 
 
 @pytest.fixture
@@ -49,3 +49,17 @@ def test_gradients_flow_to_the_recovery(image: torch.Tensor) -> None:
     assert recovered.grad is not None
     assert recovered.grad.isfinite().all()
     assert recovered.grad.abs().sum() > 0
+
+
+def test_ssim_of_unrelated_images_is_near_zero_and_of_a_negative_below(image: torch.Tensor) -> None:
+    """Structure that is absent costs about one, structure that is reversed costs more."""
+    image = image[:, :1]
+    other = torch.randn(image.shape, generator=torch.Generator().manual_seed(2))
+    assert abs(ssim_loss(other, image) - 1) < 0.05
+    assert ssim_loss(5 - image, 5 + image) > 1.5
+
+
+def test_ssim_does_not_forgive_lost_contrast(image: torch.Tensor) -> None:
+    """A recovery with a tenth of the contrast is nearly as bad as none."""
+    image = image[:, :1]
+    assert ssim_loss(image / 10, image) > 0.7

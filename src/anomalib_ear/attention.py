@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,16 +28,16 @@ class SpatialAttention(nn.Module):
     Args:
         filters: Number of zero-mean filters in the first layer.
         channels: Number of channels of the layers that follow.
-        depth: Number of 3 x 3 layers after the second stride; each widens the view by 16 pixels.
+        depth: Number of 3 x 3 layers after the second stride; each widens the view by 8 pixels.
     """
 
-    def __init__(self, *, filters: int = 16, channels: int = 32, depth: int = 2) -> None:
+    def __init__(self, *, filters: int = 8, channels: int = 24, depth: int = 3) -> None:
         super().__init__()
         self.filters = nn.Parameter(torch.randn(filters, 1, 6, 6) / 6)
         # Even kernels centre every output between pixels, as bilinear upsampling expects: the map is not shifted.
-        blocks = [nn.Sequential(nn.Conv2d(filters, channels, 4, stride=2, padding=1), nn.ReLU())]
-        blocks += [nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()) for _ in range(depth)]
-        self.blocks = nn.Sequential(*blocks)
+        layers = [nn.Conv2d(filters, channels, 4, stride=2, padding=1, padding_mode="reflect")]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect") for _ in range(depth)]
+        self.blocks = nn.Sequential(*(nn.Sequential(layer, nn.ReLU()) for layer in layers))
         self.logit = nn.Conv2d(channels, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def write_weights(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
     """Write tensors and metadata, with the digest that :func:`read_weights` compares."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, file, metadata | {_DIGEST_KEY: digest(tensors)})
+    file.write_bytes(save(tensors, metadata | {_DIGEST_KEY: digest(tensors)}))
 
 
 def digest(tensors: dict[str, Tensor]) -> str:

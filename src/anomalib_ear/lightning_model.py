@@ -55,7 +55,7 @@ class Ear(AnomalibModule):
 
     Args:
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
-            Defaults to 256 x 256. Without effect where ``pre_processor`` is given.
+            Defaults to 256 x 256. Not together with ``pre_processor``.
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
             training all are). Can be changed on a trained model. Defaults to the checkpoint's, or to the shallowest
             one off.
@@ -73,7 +73,7 @@ class Ear(AnomalibModule):
         max_epochs: Number of epochs, overriding the trainer's. Only for tools that cannot set the trainer's, such as
             ``anomalib benchmark``; else use ``--trainer.max_epochs``.
         pre_processor: ``True`` for a resize to ``image_size``, ``False`` for none, or one of your own.
-        post_processor: ``True`` for anomalib's, ``False`` for none, or one of your own.
+        post_processor: ``True`` for one that keeps the order of all scores, ``False`` for none, or one of your own.
         evaluator: ``True`` for anomalib's metrics, ``False`` for none, or one of your own.
         visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
 
@@ -102,6 +102,9 @@ class Ear(AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        if image_size is not None and pre_processor is not True:
+            msg = f"image_size={list(image_size)} and pre_processor exclude each other: give the size to the latter."
+            raise ValueError(msg)
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
             post_processor=post_processor,
@@ -212,6 +215,10 @@ class Ear(AnomalibModule):
         self.model = self._build().to(self.device)
         self._set_gates()
         self._first_epoch = checkpoint["epoch"] + 1
+        datamodule = getattr(self._trainer, "datamodule", None)
+        if datamodule is not None:
+            # It took over the resize of the model that the command line built, before the checkpoint was read.
+            datamodule.setup(self.trainer.state.fn)
 
     def _adopt(self, trained: dict[str, Any]) -> None:
         """Take over the hyperparameters of a checkpoint."""

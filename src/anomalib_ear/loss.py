@@ -11,7 +11,6 @@ that faint surfaces weigh as much as vivid ones.
 """
 
 import torch
-from kornia.metrics import ssim
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
@@ -62,6 +61,30 @@ def msgms_loss(recovered: Tensor, target: Tensor, scales: int = 4) -> Tensor:
     return loss / scales
 
 
+def ssim_loss(recovered: Tensor, target: Tensor, window: int = 7, step: int = 4) -> Tensor:
+    """One minus the structural similarity (Wang et al., IEEE TIP 13(4), 2004), averaged over windows.
+
+    Square windows a few pixels apart in place of a Gaussian one at every pixel: kornia's took half of a training step
+    on CPU, these a thirtieth of that.
+
+    Args:
+        recovered: Standardised recovery, ``(N, 1, H, W)``.
+        target: Standardised image, ``(N, 1, H, W)``.
+        window: Side of a window in pixels.
+        step: Distance of windows in pixels.
+
+    Returns:
+        Scalar in [0, 2], 0 for equal images.
+    """
+    c1, c2 = (0.01 * DYNAMIC_RANGE) ** 2, (0.03 * DYNAMIC_RANGE) ** 2
+    products = torch.cat([recovered, target, recovered.square(), target.square(), recovered * target], dim=1)
+    mean_r, mean_t, square_r, square_t, product = F.avg_pool2d(products, window, step).unbind(dim=1)
+    brightness = (2 * mean_r * mean_t + c1) / (mean_r.square() + mean_t.square() + c1)
+    variance = square_r - mean_r.square() + square_t - mean_t.square()
+    structure = (2 * (product - mean_r * mean_t) + c2) / (variance + c2)
+    return (1 - brightness * structure).mean()
+
+
 class EarLoss(nn.Module):
     """Sum of mean squared error, SSIM loss and MSGMS loss over the whole image."""
 
@@ -77,5 +100,4 @@ class EarLoss(nn.Module):
         """
         l2 = F.mse_loss(recovered, target)
         recovered, target = recovered.mean(dim=1, keepdim=True), target.mean(dim=1, keepdim=True)
-        structure = (1 - ssim(recovered, target, window_size=7, max_val=DYNAMIC_RANGE)).mean()
-        return l2 + structure + msgms_loss(recovered, target)
+        return l2 + ssim_loss(recovered, target) + msgms_loss(recovered, target)

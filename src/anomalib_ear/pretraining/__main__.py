@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line: ``python -m anomalib_ear.pretraining``."""
 
-import logging
 from pathlib import Path
 
 import torch
@@ -13,15 +12,13 @@ from anomalib_ear import __version__
 from anomalib_ear.attention import write_weights
 from anomalib_ear.pretraining.training import accuracy, load_mnist, mnist_checksum, train
 
-logger = logging.getLogger("anomalib_ear.pretraining")
-
 
 def pretrain(
     root: Path = Path("datasets"),
     output: Path = Path("mnist_attention.safetensors"),
     *,
     download: bool = False,
-    epochs: PositiveInt = 3,
+    epochs: PositiveInt = 2,
     seed: NonNegativeInt = 0,
     device: str = "cpu",
     batch_size: PositiveInt = 64,
@@ -40,6 +37,7 @@ def pretrain(
     Returns:
         Share of the test digits that are named rightly.
     """
+    output.parent.mkdir(parents=True, exist_ok=True)
     digits, labels = load_mnist(root, train=True, download=download)
     test_digits, test_labels = load_mnist(root, train=False)
     with torch.random.fork_rng():
@@ -53,10 +51,10 @@ def pretrain(
         "command": f"python -m anomalib_ear.pretraining --epochs {epochs} --seed {seed} --device {device}"
         f" --batch_size {batch_size}",
         "mnist_sha256": mnist_checksum(root),
+        "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "anomalib_ear": __version__,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_weights(model.state_dict(), output, metadata)
     return share
 
@@ -67,7 +65,10 @@ def main(args: list[str] | None = None) -> None:
     parser.add_function_arguments(pretrain, skip={"download"})
     parser.add_argument("--download", action=ActionYesNo, default=False, help="Fetch MNIST under root where missing.")
     options = parser.parse_args(args)
-    share = pretrain(**vars(options))
+    try:
+        share = pretrain(**vars(options))
+    except FileNotFoundError as error:
+        parser.error(str(error))
     print(f"test accuracy {share:.4f}; weights in {options.output}")
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CANVAS = 64
+CANVAS = 96
 """Height and width of a training canvas, in pixels; a digit of MNIST has 28."""
 
 
 def clean_canvas(digits: Tensor) -> Tensor:
-    """Return digits ``(B, 1, 28, 28)`` in the middle of black canvases ``(B, 1, 64, 64)``."""
+    """Return digits ``(B, 1, 28, 28)`` in the middle of black canvases ``(B, 1, 96, 96)``."""
     return functional.pad(digits, [(CANVAS - digits.shape[-1]) // 2] * 4)
 
 
@@ -29,24 +29,24 @@ class SurfaceCanvas:
         device: Where the canvases are made.
     """
 
-    def __init__(self, *, textures: int = 3072, device: torch.device) -> None:
+    def __init__(self, *, textures: int = 2048, device: torch.device) -> None:
         self.device = device
         self.textures = torch.cat([self._make_textures(256) for _ in range(textures // 256)])
 
     def __call__(self, digits: Tensor) -> Tensor:
-        """Return canvases ``(B, 1, 64, 64)`` in [0, 1] for digits ``(B, 1, 28, 28)`` in [0, 1]; a fifth are clean."""
+        """Return canvases ``(B, 1, 96, 96)`` in [0, 1] for digits ``(B, 1, 28, 28)`` in [0, 1]; a fifth are clean."""
         strokes = self._place(digits)
         roughness = self._uniform(strokes, 0, 0.4).square()
-        contrast = torch.maximum(self._log_uniform(strokes, 0.04, 0.8), roughness)
+        contrast = torch.maximum(self._log_uniform(strokes, 0.04, 0.8), roughness / 2)
         surface = self._surface(strokes, roughness)
         canvas = (surface + self._coin(strokes, 0.5, -1, 1) * contrast * strokes).clamp(0, 1)
         return torch.where(self._coin(strokes, 0.2) > 0, clean_canvas(digits), canvas)
 
     def _place(self, digits: Tensor) -> Tensor:
-        """Magnify 0.7 to 2 times, stretch, turn by up to 17 degrees and move within the canvas."""
-        scale = CANVAS / 28 / self._log_uniform(digits, 0.7, 2)
+        """Magnify 0.7 to 2.9 times, stretch, turn by up to 17 degrees and move, at most a little over the border."""
+        scale = CANVAS / 28 / self._log_uniform(digits, 0.7, 2.9)
         stretch = self._log_uniform(digits, 0.85, 1.18)
-        room = (scale - 0.75).clamp(min=0)
+        room = (scale - 0.6).clamp(min=0)  # a digit's strokes span 0.7 of its image
         x, y = self._uniform(digits, -1, 1) * room, self._uniform(digits, -1, 1) * room
         return self._warp(digits, scale * stretch, scale / stretch, self._uniform(digits, -0.3, 0.3), x, y)
 

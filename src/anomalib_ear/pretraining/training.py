@@ -3,12 +3,14 @@
 """Pre-training of the attention: the digit must be named from what the attention lets through.
 
 Follows Park et al., IEEE T-IA 59(3), 2023, in learning the attention from MNIST labels alone, never from digit pixels.
-Ours: features are multiplied by the attention before the classifier sees them, and a mean attention above 0 costs.
+Ours: before the classifier sees the features, the attention blends them with noise, and a mean attention above 0
+costs; Schulz et al., "Restricting the flow" (arXiv:2001.00396), use such a bottleneck to explain trained networks.
 """
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,18 +49,22 @@ class DigitClassifier(nn.Module):
         self.digit = nn.Linear(sizes[-1], 10)
         if normalise:
             for block in self._blocks():
-                block.insert(1, nn.BatchNorm2d(block[0].out_channels))
+                block.insert(1, nn.BatchNorm2d(cast("nn.Conv2d", block[0]).out_channels))
 
     def forward(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
         """Return class scores ``(B, 10)`` and the attention ``(B, 1, h, w)`` at stride 4 for ``(B, 1, H, W)``."""
         features, attention = self.attention.attend(canvas)
-        return self.digit(self.head(features * attention).amax((2, 3))), attention
+        passed = features * attention
+        if self.training:  # noise in place of what is held back: a low attention then hides, instead of only scaling
+            passed = passed + (1 - attention) * torch.randn_like(features)
+        scores: Tensor = self.digit(self.head(passed).amax((2, 3)))
+        return scores, attention
 
     def folded(self) -> "DigitClassifier":
         """Return the same function in evaluation mode, without batch normalisation."""
         self.eval()
         for block in self._blocks():
-            block[0] = fuse_conv_bn_eval(block[0], block.pop(1))
+            block[0] = fuse_conv_bn_eval(cast("nn.Conv2d", block[0]), cast("nn.BatchNorm2d", block.pop(1)))
         return self
 
     def _blocks(self) -> list[nn.Sequential]:
@@ -75,7 +81,7 @@ def train(digits: Tensor, labels: Tensor, *, epochs: int, batch_size: int, devic
         batch_size: Digits per step.
         device: Where to train.
     """
-    model = DigitClassifier(normalise=True).to(device, memory_format=torch.channels_last)
+    model = DigitClassifier(normalise=True).to(device).to(memory_format=torch.channels_last)
     canvas = SurfaceCanvas(device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE)
     batches = tqdm(list(_batches(len(digits), epochs, batch_size)), desc="pre-training", unit="step")
@@ -140,7 +146,8 @@ def _batches(count: int, epochs: int, batch_size: int) -> Iterator[Tensor]:
 def _loss(model: DigitClassifier, canvas: Tensor, label: Tensor) -> Tensor:
     with torch.autocast(canvas.device.type, torch.bfloat16):
         scores, attention = model(canvas.to(memory_format=torch.channels_last))
-    return functional.cross_entropy(scores.float(), label) + SPARSITY * attention.float().mean()
+    loss: Tensor = functional.cross_entropy(scores.float(), label) + SPARSITY * attention.float().mean()
+    return loss
 
 
 def _to_float(digits: Tensor) -> Tensor:
