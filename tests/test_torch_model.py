@@ -64,6 +64,16 @@ def test_training_mode_returns_the_recovery(model: EarModel) -> None:
     assert recovery.recovered.dtype == torch.float32
 
 
+def test_training_also_recovers_with_skips_off(model: EarModel) -> None:
+    """The network learns to do without the shallowest skip: its second recovery does not use it."""
+    recovery = model.train()(images(2))
+    assert recovery.gated is not None
+    assert not torch.equal(recovery.gated, recovery.recovered)
+    recovery.gated.sum().backward()
+    weights = model.unet.decoder[0].convs[0].weight
+    assert weights.grad[:, model.unet.decoder[0].deep_channels :].abs().sum() == 0
+
+
 def test_same_image_same_map(model: EarModel) -> None:
     """Two runs on one image agree bit for bit."""
     image = images(1)

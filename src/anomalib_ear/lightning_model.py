@@ -164,7 +164,7 @@ class Ear(AnomalibModule):
         image = cast("Tensor", batch.image)
         self.model.keep_for_calibration(image)
         recovery = self.model(image)
-        loss = self.loss(recovery.recovered, recovery.target)
+        loss = self.loss(recovery.recovered, recovery.target) + self.loss(recovery.gated, recovery.target)
         self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=len(image))
         return {"loss": loss}
 

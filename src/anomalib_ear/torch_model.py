@@ -37,12 +37,14 @@ class Recovery(NamedTuple):
     Attributes:
         target: Standardised image, ``(N, D, H, W)``.
         mask: ``(N, 1, H, W)``, 1 = excised.
-        recovered: Standardised recovery, ``(N, D, H, W)``.
+        recovered: Standardised recovery, ``(N, D, H, W)``; in training with every skip on, else by the gates.
+        gated: In training a second recovery of the same image, with some skips off; else ``None``.
     """
 
     target: Tensor
     mask: Tensor
     recovered: Tensor
+    gated: Tensor | None = None
 
 
 class EarModel(nn.Module):
@@ -146,7 +148,12 @@ class EarModel(nn.Module):
             return Recovery(target, mask, self.unet(x))
         # bfloat16 halves a training step on CPUs with AMX and slows it down on others; inference stays in float32.
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type != "cpu" or _has_amx()):
-            return Recovery(target, mask, self.unet(x).float())
+            levels = self.unet.encode(x)
+            closed = torch.rand(len(self.unet.gates)) < 0.5
+            closed[0] = True  # the shallowest is the one that leaks, and every skip on is what the first decoding has
+            recovered = self.unet.decode(levels, (True,) * len(closed))
+            gated = self.unet.decode(levels, (~closed).tolist())
+        return Recovery(target, mask, recovered.float(), gated.float())
 
     def keep_for_calibration(self, image: Tensor) -> None:
         """Keep defect-free images until there are enough to calibrate by.

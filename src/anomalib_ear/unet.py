@@ -121,13 +121,20 @@ class SkipGatedUNet(nn.Module):
         Returns:
             Output of shape ``(N, out_channels, H, W)``.
         """
+        return self.decode(self.encode(x), (True,) * len(self._gates) if self.training else self._gates)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Compute every level's features, shallowest first; all but the last are skips."""
         x = F.pixel_unshuffle(x, self.patch_size)
-        skips = []
+        levels = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else F.max_pool2d(x, 2))
-            skips.append(x)
-        x = skips.pop()
+            levels.append(x)
+        return levels
+
+    def decode(self, levels: Sequence[Tensor], gates: Sequence[bool]) -> Tensor:
+        """Compute the output from the encoder's levels, with the skips whose gates are open."""
+        x = levels[-1]
         for level in reversed(range(len(self.decoder))):
-            is_open = self.training or self._gates[level]
-            x = self.decoder[level](x, skips[level] if is_open else None)
+            x = self.decoder[level](x, levels[level] if gates[level] else None)
         return F.pixel_shuffle(self.head(x), self.patch_size)

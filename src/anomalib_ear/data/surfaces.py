@@ -84,11 +84,11 @@ def illumination(rng: Generator, size: tuple[int, int], channels: int = 1) -> Fl
     """
     y, x = grid(size)
     y, x = 2 * y / size[0] - 1, 2 * x / size[1] - 1  # -1..1
-    theta, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.04, 0.14)
+    theta, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.04, 0.2)
     centre_y, centre_x, reach = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.7, 1.3)
     light = 1 + slope * (np.cos(theta) * x + np.sin(theta) * y)
     light = light + rng.uniform(0, 0.16) * np.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * reach**2))
-    level = rng.uniform(0.8, 1.18)
+    level = rng.uniform(0.75, 1.22)
     warmth = rng.normal(0, 0.012) * np.linspace(1, -1, channels) if channels > 1 else np.zeros(1)
     return np.asarray(level * light[..., None] * (1 + warmth))
 
@@ -100,8 +100,8 @@ def brushed_metal(rng: Generator, size: tuple[int, int]) -> FloatArray:
         FloatArray: ``(H, W, 1)`` grey values around 0.5.
     """
     angle = rng.normal(0, np.deg2rad(1.0))
-    surface = 0.52 + 0.030 * smooth_noise(rng, size, (0.6, 35), angle)
-    surface += 0.022 * smooth_noise(rng, size, (2.5, 90), angle) + 0.010 * smooth_noise(rng, size, (0.5, 1.5), angle)
+    surface = 0.52 + 0.012 * smooth_noise(rng, size, (0.6, 35), angle)
+    surface += 0.022 * smooth_noise(rng, size, (2.5, 90), angle) + 0.006 * smooth_noise(rng, size, (0.5, 1.5), angle)
     height, width = size
     for _ in range(rng.integers(4, 13)):
         length, slant = rng.uniform(0.2, 1.2) * width, angle + rng.normal(0, np.deg2rad(1.2))
@@ -109,7 +109,7 @@ def brushed_metal(rng: Generator, size: tuple[int, int]) -> FloatArray:
         steps = np.linspace(0, length, 13)[:, None]
         points = start + steps * np.array([np.cos(slant), np.sin(slant)])
         fade = np.sin(np.linspace(0, np.pi, 14)[1:-1]) ** 0.5
-        depth = rng.choice([-1, 1]) * rng.uniform(0.05, 0.16)
+        depth = rng.choice([-1, 1]) * rng.uniform(0.03, 0.08)
         surface += depth * stroke(points, list(fade), rng.uniform(0.5, 1.3), size)
     return surface[..., None]
 
@@ -122,13 +122,13 @@ def cast_iron(rng: Generator, size: tuple[int, int]) -> FloatArray:
     """
     relief = 0.55 * smooth_noise(rng, size, (1.5, 1.5)) + 1.6 * smooth_noise(rng, size, (3.2, 3.2))
     lit = np.roll(relief, 1, axis=(0, 1)) - np.roll(relief, -1, axis=(0, 1))  # slope towards the upper left
-    surface = 0.42 + 0.036 * lit / lit.std() + 0.018 * smooth_noise(rng, size, (1.0, 1.0))
+    surface = 0.42 + 0.018 * lit / lit.std() + 0.008 * smooth_noise(rng, size, (1.0, 1.0))
     surface += 0.010 * smooth_noise(rng, size, (9, 9))
     y, x = grid(size)
     marks = int(size[0] * size[1] / 65536 * rng.uniform(20, 44))
     for _ in range(marks):
         centre_y, centre_x, radius = rng.uniform(0, size[0]), rng.uniform(0, size[1]), rng.uniform(0.6, 1.1)
-        depth = rng.uniform(0.07, 0.17) * rng.choice([-1, -1, 1])
+        depth = rng.uniform(0.03, 0.07) * rng.choice([-1, -1, 1])
         top, left = max(0, int(centre_y) - 5), max(0, int(centre_x) - 5)
         window = (slice(top, top + 11), slice(left, left + 11))
         spot = np.exp(-((y[window[0]] - centre_y) ** 2 + (x[:, window[1]] - centre_x) ** 2) / (2 * radius**2))
@@ -156,11 +156,11 @@ def woven(rng: Generator, size: tuple[int, int]) -> FloatArray:
     profile = np.sqrt(np.clip(1 - (1.75 * across) ** 2, 0.05, 1)) * (0.72 + 0.28 * np.sin(np.pi * along))
     fibres = np.where(warp_on_top, smooth_noise(rng, size, (0.5, 9), np.pi / 2), smooth_noise(rng, size, (0.5, 9)))
     counts = int(max(i.max(), j.max())) + 1
-    shade = np.where(warp_on_top, rng.normal(1, 0.035, counts)[i], rng.normal(0.9, 0.035, counts)[j])
-    odd = rng.uniform(0.88, 1.12, 2)
+    shade = np.where(warp_on_top, rng.normal(1, 0.02, counts)[i], rng.normal(0.9, 0.02, counts)[j])
+    odd = rng.uniform(0.94, 1.06, 2)
     shade = shade * np.where(warp_on_top & (i == rng.integers(8, counts)), odd[0], 1)
     shade = shade * np.where(~warp_on_top & (j == rng.integers(8, counts)), odd[1], 1)
-    grey = 0.10 + 0.46 * profile * shade + 0.022 * fibres
+    grey = 0.10 + 0.46 * profile * shade + 0.010 * fibres
     return np.asarray(grey[..., None] * np.array([1.06, 0.99, 0.86]))
 
 
@@ -262,7 +262,7 @@ DEFECTS: Mapping[str, Callable[[Generator, tuple[int, int]], tuple[FloatArray, B
 
 
 # How strongly a defect shows: coarse grain and weave hide more than brushing does.
-_CONTRAST: Mapping[str, float] = MappingProxyType({"brushed_metal": 0.75, "cast_iron": 1.4, "woven": 1.5})
+_CONTRAST: Mapping[str, float] = MappingProxyType({"brushed_metal": 1.0, "cast_iron": 1.4, "woven": 1.5})
 
 
 def render(
