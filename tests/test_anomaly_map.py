@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.anomaly_map import SIGMAS, AnomalyMapGenerator, residual
+from anomalib_ear.anomaly_map import SIGMAS, AnomalyMapGenerator, image_score, residual
 
 SIZE = (64, 96)
 
@@ -51,3 +51,18 @@ def test_the_worst_defects_keep_their_order(scale: float) -> None:
     generator = AnomalyMapGenerator()
     lower, higher = generator(torch.tensor([scale, 1.01 * scale]).reshape(2, 1, 1, 1))
     assert lower < higher < 1
+
+
+@pytest.mark.parametrize("level", [1e-6, 0.5, 0.999])
+def test_a_constant_map_scores_its_value(level: float) -> None:
+    """However small the values are, a flat map's score is its value."""
+    torch.testing.assert_close(image_score(torch.full((2, 1, 64, 96), level)), torch.full((2,), level))
+
+
+def test_a_defect_scores_more_than_a_lone_pixel() -> None:
+    """Of two maps with one maximum, the one with the larger region scores higher, and both stay near the maximum."""
+    maps = torch.full((2, 1, 256, 256), 0.1)
+    maps[0, 0, 100, 100] = 0.9
+    maps[1, 0, 100:110, 100:110] = 0.9
+    pixel, region = image_score(maps)
+    assert 0.7 < pixel < region < 0.9

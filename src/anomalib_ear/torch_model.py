@@ -17,7 +17,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_ear.anomaly_map import SCALES, AnomalyMapGenerator, residual
+from anomalib_ear.anomaly_map import SCALES, AnomalyMapGenerator, image_score, residual
 from anomalib_ear.masking import Masking
 from anomalib_ear.space import PixelSpace
 from anomalib_ear.unet import SkipGatedUNet
@@ -110,7 +110,7 @@ class EarModel(nn.Module):
             return recovery
         anomaly_map = self.anomaly_map(residual(recovery.target, recovery.recovered))
         anomaly_map = anomaly_map[..., : image.shape[-2], : image.shape[-1]]  # (N, 1, H, W)
-        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
 
     def check(self, image: Tensor) -> None:
         """Raise a ``ValueError`` that says what is wrong with an image, if anything is."""
