@@ -147,6 +147,10 @@ class TestCheckpoints:
         image = torch.rand(1, 3, 64, 96)
         assert torch.equal(model(image).anomaly_map, again(image).anomaly_map)
 
+    def test_can_be_loaded_without_pictures(self, run: Run) -> None:
+        """Processors and visualizer are the caller's choice."""
+        assert restored(run, visualizer=False).visualizer is None
+
     def test_gates_can_be_changed(self, run: Run) -> None:
         """Other gates give another map, and the calibration of exactly those gates."""
         model = restored(run, skip_gates=[True, True])

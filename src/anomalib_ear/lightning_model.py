@@ -223,8 +223,8 @@ class Ear(AnomalibModule):
     def _adopt(self, trained: dict[str, Any]) -> None:
         """Take over the hyperparameters of a checkpoint."""
         defaults = inspect.signature(type(self)).parameters
-        for name, value in trained.items():
-            given = self.hparams.get(name)
+        for name in self.hparams.keys() & trained.keys():  # not the processors, which have their own configuration
+            given, value = self.hparams[name], trained[name]
             if _plain(given) == _plain(defaults[name].default):
                 self.hparams[name] = value
             elif name not in _CHANGEABLE and _plain(given) != _plain(value):
