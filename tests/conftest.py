@@ -11,20 +11,23 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 SIZE = (70, 104)  # height, width: neither a multiple of the network's stride
 
 
-def cli(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def cli(*args: str | Path, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the stock ``anomalib`` command in a process of its own."""
     script = "import anomalib_ear, anomalib.cli.cli as c; c.main()"
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, args)],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "200"},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "200"} | (environment or {}),
         capture_output=True,
         text=True,
         check=False,
@@ -55,6 +58,20 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if mask.any():
             Image.fromarray(mask).save(root / "masks" / f"{index:03}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment in which timm finds a ResNet-18 of random weights where it looks for ImageNet's."""
+    home = tmp_path_factory.mktemp("huggingface")
+    repository = home / "hub" / "models--timm--resnet18.a1_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    torch.manual_seed(0)
+    save_file(timm.create_model("resnet18").state_dict(), snapshot / "model.safetensors")
+    return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
 
 
 class Run(NamedTuple):

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from conftest import REPOSITORY, SHARED_DATA, cli
+from conftest import REPOSITORY, SHARED_DATA, cli, surface
 
 FEW_STEPS = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.limit_test_batches", "2",
              "--data.num_workers", "0"]  # fmt: skip
@@ -32,10 +33,28 @@ def test_folder(surfaces: Path, tmp_path: Path) -> None:
     train("folder.yaml", "--data.root", surfaces, cwd=tmp_path)
 
 
+def test_folder_held_out(surfaces: Path, tmp_path: Path) -> None:
+    """A folder of good images needs its root only."""
+    train("folder_held_out.yaml", "--data.root", surfaces, "--data.val_split_ratio", "0.2", cwd=tmp_path)
+
+
+def test_kolektor_sdd2(tmp_path: Path) -> None:
+    """KolektorSDD2 needs its root only."""
+    root = tmp_path / "kolektor_sdd2"
+    for folder in ("train", "test"):
+        (root / folder).mkdir(parents=True)
+        for number in range(20):
+            image, mask = surface(number, defective=number % 5 == 0)
+            Image.fromarray(image).save(root / folder / f"{number}.png")
+            Image.fromarray(mask).save(root / folder / f"{number}_GT.png")
+    train("kolektor_sdd2.yaml", "--data.root", root, cwd=tmp_path)
+
+
 @pytest.mark.skipif(not (SHARED_DATA / "kolektor").is_dir(), reason="KolektorSDD's licence keeps it out of the project")
-def test_kolektor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", ["kolektor.yaml", "kolektor_by_part.yaml"])
+def test_kolektor(tmp_path: Path, config: str) -> None:
     """KolektorSDD needs its root only."""
     root = tmp_path / "kolektor"
-    for part in ("kos01", "kos02", "kos03"):
+    for part in ("kos01", "kos02", "kos03", "kos04"):
         shutil.copytree(SHARED_DATA / "kolektor" / part, root / part)
-    train("kolektor.yaml", "--data.root", root, cwd=tmp_path)
+    train(config, "--data.root", root, cwd=tmp_path)

@@ -16,23 +16,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from anomalib_ear import Ear
+from anomalib_ear.lightning_model import DEFAULT_EPOCHS
 from conftest import Run, cli, folder_arguments
 
-BENCHMARK = """
-accelerator: [cpu]
-benchmark:
-  seed: 0
-  model:
-    class_path: {grid: [Ear]}
-    init_args:
-      max_epochs: 1
-      channels: [4, 8]
-      image_size: [64, 64]
-      visualizer: false
-  data:
-    class_path: SurfaceDemo
-    init_args: {root: datasets, num_workers: 0}
-"""
 TINY = {"image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
 
 
@@ -108,14 +94,20 @@ class TestCommands:
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(list(tmp_path.rglob("*.png"))) == 6
 
-    def test_benchmark_lists_ear_beside_others(self, tmp_path: Path) -> None:
-        """The stock benchmark runs a grid of models with Ear among them."""
-        (tmp_path / "grid.yaml").write_text(BENCHMARK)
-        done = cli("benchmark", "--config", tmp_path / "grid.yaml", cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-        results = next(tmp_path.rglob("results.csv")).read_text()
-        assert "Ear" in results
-        assert "image_AUROC" in results
+
+class TestEpochs:
+    """How long a training is."""
+
+    @pytest.mark.parametrize(
+        ("model", "trainer", "epochs"),
+        [({}, {}, DEFAULT_EPOCHS), ({}, {"max_epochs": 3}, 3), ({"max_epochs": 2}, {}, 2), ({}, {"max_steps": 8}, 2)],
+        ids=["nothing", "trainer", "model", "steps"],
+    )
+    def test_as_asked_for(self, surfaces: Path, tmp_path: Path, model: dict, trainer: dict, epochs: int) -> None:
+        """Told nothing, a training ends in minutes: Lightning would go on for 1000 epochs."""
+        engine = Engine(**trainer, default_root_dir=tmp_path, accelerator="cpu", limit_val_batches=0)
+        engine.fit(Ear(**TINY, **model), datamodule=folder(surfaces))
+        assert engine.trainer.current_epoch == epochs
 
 
 class TestCheckpoints:
@@ -218,13 +210,14 @@ class TestBaselines:
     @pytest.mark.parametrize(
         "arguments",
         [
-            {"excised_share": None, "skip_gates": [True, True]},
-            {"excised_share": None, "skip_gates": [False, False]},
+            {"masking": "none", "skip_gates": [True, True]},
+            {"masking": "none", "skip_gates": [False, False]},
+            {"masking": "random", "skip_gates": [True, True]},
             {"skip_gates": [True, True]},
-            {"excised_share": None},
+            {"masking": "none"},
             {"hint": "empty"},
         ],
-        ids=["plain U-Net", "autoencoder", "masking without gates", "gates without masking", "empty hint"],
+        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "empty hint"],
     )
     def test_trains_and_tests(self, surfaces: Path, tmp_path: Path, arguments: dict) -> None:
         """Each baseline runs through the engine and finds the blots better than chance would."""
@@ -269,6 +262,7 @@ class TestErrors:
         ("arguments", "named"),
         [
             ({"excised_share": 1.5}, "excised_share"),
+            ({"masking": "grid"}, "masking"),
             ({"channels": [8]}, "channels"),
             ({"hint": "noise"}, "hint"),
             ({"image_size": [64, 64], "pre_processor": False}, "image_size"),

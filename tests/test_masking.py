@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.masking import Masking, attention_mask, mosaic
+from anomalib_ear.masking import Masking, RandomMasking, attention_mask, mosaic
 
 SIZES = pytest.mark.parametrize("size", [(64, 64), (65, 131)], ids=["square", "odd"])
 
@@ -82,3 +82,25 @@ def test_an_argument_out_of_range_is_named(arguments: dict, named: str) -> None:
     """A wrong option is refused with its name."""
     with pytest.raises(ValueError, match=named):
         Masking(**arguments)
+
+
+class TestRandomMasking:
+    """RIAD's masks."""
+
+    def test_excise_every_pixel_once(self) -> None:
+        """The masks of a size add up to one everywhere, and each excises a third of the cells of that size."""
+        image = torch.rand(2, 3, 48, 96) + 1
+        for size, parts in zip((2, 4, 8, 16), RandomMasking().eval()(image), strict=True):
+            masks = [mask for _, mask in parts]
+            assert torch.equal(sum(masks), torch.ones(2, 1, 48, 96))
+            for obfuscated, mask in parts:
+                assert mask.mean().item() == pytest.approx(1 / 3)
+                torch.testing.assert_close(mosaic(mask, size), mask, rtol=0, atol=0)
+                assert torch.equal(obfuscated, torch.where(mask > 0, 0, image))
+
+    def test_differ_between_calls_and_images(self) -> None:
+        """That is what the single deterministic mask is compared with."""
+        masking, image = RandomMasking().eval(), torch.rand(2, 3, 32, 32)
+        first, second = (masking(image)[0][0][1] for _ in range(2))
+        assert not torch.equal(first, second)
+        assert not torch.equal(first[0], first[1])

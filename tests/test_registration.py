@@ -27,8 +27,9 @@ assert anomalib.models.Ear is anomalib_ear.Ear
 assert "Ear" in anomalib.models.__all__
 assert "ear" in anomalib.models.list_models()
 assert "anomalib_ear" in anomalib.models.ALLOWED_MODULES
-assert anomalib.data.SurfaceDemo is anomalib_ear.SurfaceDemo
-assert "SurfaceDemo" in anomalib.data.__all__
+for name in ("HeldOutFolder", "KolektorByPart", "KolektorSDD2", "SurfaceDemo"):
+    assert getattr(anomalib.data, name) is getattr(anomalib_ear, name)
+    assert name in anomalib.data.__all__
 """
 
 
@@ -161,22 +162,24 @@ class TestHost:
         assert succeeded(env.fork(code)) == "Ear\n"
 
     def test_get_datamodule(self, env: LayeredEnv) -> None:
-        """The host builds the datamodule from its short name."""
+        """The host builds each datamodule from its short name."""
         code = """
         from anomalib.data import get_datamodule
-        print(type(get_datamodule({"class_path": "SurfaceDemo"})).__qualname__)
+        for name in ("KolektorByPart", "KolektorSDD2", "SurfaceDemo"):
+            print(type(get_datamodule({"class_path": name})).__qualname__)
         """
-        assert succeeded(env.fork(textwrap.dedent(code))) == "SurfaceDemo\n"
+        assert succeeded(env.fork(textwrap.dedent(code))) == "KolektorByPart\nKolektorSDD2\nSurfaceDemo\n"
 
-    def test_benchmark_builds_its_jobs(self, env: LayeredEnv) -> None:
+    @pytest.mark.parametrize("data", ["KolektorSDD2", "SurfaceDemo"])
+    def test_benchmark_builds_its_jobs(self, env: LayeredEnv, data: str) -> None:
         """`anomalib benchmark` takes both short names."""
-        code = """
+        code = f"""
         from anomalib.pipelines.benchmark.generator import BenchmarkJobGenerator
-        config = {"seed": 0, "model": {"class_path": "Ear"}, "data": {"class_path": "SurfaceDemo"}}
+        config = {{"seed": 0, "model": {{"class_path": "Ear"}}, "data": {{"class_path": "{data}"}}}}
         (job,) = BenchmarkJobGenerator(accelerator="cpu").generate_jobs(config, None)
         print(type(job.model).__qualname__, type(job.datamodule).__qualname__)
         """
-        assert succeeded(env.fork(textwrap.dedent(code))) == "Ear SurfaceDemo\n"
+        assert succeeded(env.fork(textwrap.dedent(code))) == f"Ear {data}\n"
 
     @pytest.mark.parametrize(
         "first",

@@ -8,7 +8,7 @@ import torch
 from anomalib.data import InferenceBatch
 
 from anomalib_ear.attention import load_attention
-from anomalib_ear.masking import Masking
+from anomalib_ear.masking import Masking, RandomMasking
 from anomalib_ear.space import PixelSpace
 from anomalib_ear.torch_model import CALIBRATION_IMAGES, EarModel, Recovery
 from anomalib_ear.unet import SkipGatedUNet
@@ -166,3 +166,32 @@ def test_bad_images_are_refused(model: EarModel, image: torch.Tensor, named: str
     """One error says what is wrong, in training as in inference."""
     with pytest.raises(ValueError, match=named):
         model.train(training)(image)
+
+
+class TestRandomMasks:
+    """RIAD: recoveries of disjoint masks, put together."""
+
+    @staticmethod
+    def riad(*, training: bool = False) -> EarModel:
+        """Return a small model with random masks."""
+        torch.manual_seed(0)
+        unet = SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2)
+        return EarModel(space=PixelSpace(), unet=unet, masking=RandomMasking()).train(training)
+
+    def test_each_place_is_recovered_by_the_pass_that_excised_it(self) -> None:
+        """With a network that returns its input, only what no mask had excised could come through: nothing does."""
+        model = self.riad()
+        model.unet.forward = lambda x: x[:, :3]
+        for recovery in model.recover(images(2, (32, 48))):
+            assert recovery.target.abs().min() > 0
+            assert recovery.recovered.abs().max() == 0
+
+    @pytest.mark.parametrize(("training", "recoveries"), [(True, 1), (False, 4)])
+    def test_evaluation_averages_over_the_sizes_of_cells(self, *, training: bool, recoveries: int) -> None:
+        """In training there is one size per batch."""
+        assert len(self.riad(training=training).recover(images(1))) == recoveries
+
+    def test_scores_differ_between_runs(self) -> None:
+        """Another draw, another score; the attention's mask gives the same score always."""
+        model = self.riad().eval()
+        assert model(images(1)).pred_score != model(images(1)).pred_score

@@ -12,18 +12,31 @@ import _anomalib_ear_hook
 
 if TYPE_CHECKING:
     from anomalib_ear.attention import SpatialAttention
-    from anomalib_ear.data import SurfaceDemo
+    from anomalib_ear.data import HeldOutFolder, KolektorByPart, KolektorSDD2, SurfaceDemo
     from anomalib_ear.lightning_model import Ear
     from anomalib_ear.torch_model import EarModel
     from anomalib_ear.unet import SkipGatedUNet
 
-__all__ = ["Ear", "EarModel", "SkipGatedUNet", "SpatialAttention", "SurfaceDemo", "__version__"]
+__all__ = [
+    "Ear",
+    "EarModel",
+    "HeldOutFolder",
+    "KolektorByPart",
+    "KolektorSDD2",
+    "SkipGatedUNet",
+    "SpatialAttention",
+    "SurfaceDemo",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
 _SOURCES = {
     "Ear": "anomalib_ear.lightning_model",
     "EarModel": "anomalib_ear.torch_model",
+    "HeldOutFolder": "anomalib_ear.data",
+    "KolektorByPart": "anomalib_ear.data",
+    "KolektorSDD2": "anomalib_ear.data",
     "SkipGatedUNet": "anomalib_ear.unet",
     "SpatialAttention": "anomalib_ear.attention",
     "SurfaceDemo": "anomalib_ear.data",

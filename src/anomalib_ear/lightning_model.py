@@ -8,15 +8,16 @@ Masking" (arXiv 2310.04010).
 """
 
 import inspect
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from anomalib import LearningType
 from anomalib.data import ImageBatch
-from anomalib.metrics import Evaluator
+from anomalib.metrics import AUROC, Evaluator, F1Score
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
@@ -28,9 +29,10 @@ from torch.export import Dim
 from torchvision.transforms.v2 import Resize
 
 import _anomalib_ear_hook
+from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, load_attention
 from anomalib_ear.loss import EarLoss
-from anomalib_ear.masking import Hint, Masking
+from anomalib_ear.masking import Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
 from anomalib_ear.pre_processing import exportable_transform
 from anomalib_ear.registration import keep_gates_in_export
@@ -39,6 +41,12 @@ from anomalib_ear.torch_model import EarModel
 from anomalib_ear.unet import SkipGatedUNet
 from anomalib_ear.visualizer import EarVisualizer
 
+logger = logging.getLogger(__name__)
+
+DEFAULT_EPOCHS = 20
+# What a trainer has that was told nothing, and nobody asks of it: recovery is learned in a few dozen epochs.
+_LIGHTNING_EPOCHS = 1000
+
 # What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
 
@@ -46,9 +54,9 @@ _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
 class Ear(AnomalibModule):
     """EAR: excise what attention marks, recover it from its surroundings, and score the difference.
 
-    The defaults are the method. Parts switched off give its baselines, all with the same network: a plain U-Net
-    (``excised_share=None`` and every gate open), an autoencoder (``excised_share=None`` and every gate closed),
-    masking without gates (every gate open), gates without masking (``excised_share=None``).
+    The defaults are the method. Parts switched off give its baselines, all with the same network: with
+    ``masking="none"`` a plain U-Net (every gate open), an autoencoder (every gate closed) and gates without masking;
+    with every gate open masking without gates, and RIAD (``masking="random"``).
 
     A checkpoint brings its own settings: in ``test``, ``validate``, ``predict`` and ``export`` none of the training
     command's arguments needs repeating, and only ``skip_gates`` can be changed.
@@ -59,7 +67,10 @@ class Ear(AnomalibModule):
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
             training all are). Can be changed on a trained model. Defaults to the checkpoint's, or to the shallowest
             one off.
-        excised_share: Share of the image's pixels to excise, in (0, 1), before dilation. ``None`` for no masking.
+        masking: ``"attention"`` for the method's single deterministic mask; for comparison ``"random"`` for RIAD's
+            random disjoint masks (12 passes per image, and three times as long to train), or ``"none"``. The next
+            four arguments are the attention mask's.
+        excised_share: Share of the image's pixels to excise, in (0, 1), before dilation.
         dilation: Radius in pixels by which each excised region grows.
         hint: What stands in an excised region: ``"mosaic"`` (block averages) or ``"empty"`` (the mean colour).
         mosaic_size: Side of a mosaic block in pixels.
@@ -71,10 +82,10 @@ class Ear(AnomalibModule):
         seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
             are the datamodule's (``--data.seed``).
         max_epochs: Number of epochs, overriding the trainer's. Only for tools that cannot set the trainer's, such as
-            ``anomalib benchmark``; else use ``--trainer.max_epochs``.
+            ``anomalib benchmark``; else use ``--trainer.max_epochs``. Without either 20, not Lightning's 1000.
         pre_processor: ``True`` for a resize to ``image_size``, ``False`` for none, or one of your own.
         post_processor: ``True`` for one that keeps the order of all scores, ``False`` for none, or one of your own.
-        evaluator: ``True`` for anomalib's metrics, ``False`` for none, or one of your own.
+        evaluator: ``True`` for anomalib's default metrics, ``False`` for none, or one of your own.
         visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
 
     Raises:
@@ -88,7 +99,8 @@ class Ear(AnomalibModule):
         self,
         image_size: tuple[int, int] | None = None,
         skip_gates: Sequence[bool] | None = None,
-        excised_share: float | None = 0.1,
+        masking: Literal["attention", "random", "none"] = "attention",
+        excised_share: float = 0.1,
         dilation: int = 2,
         hint: Hint = "mosaic",
         mosaic_size: int = 8,
@@ -129,21 +141,23 @@ class Ear(AnomalibModule):
     def _build(self) -> EarModel:
         """Build the network that the hyperparameters ask for; its attention is loaded when training begins."""
         args = self.hparams
-        masked = args["excised_share"] is not None
+        names = ("excised_share", "dilation", "hint", "mosaic_size")
+        maskings = {
+            "attention": Masking(**{name: args[name] for name in names}),
+            "random": RandomMasking(),
+            "none": None,
+        }
+        masking = args["masking"]
+        if masking not in maskings:
+            msg = f"masking must be one of {', '.join(maskings)}, got {masking!r}."
+            raise ValueError(msg)
         space = PixelSpace()
         unet = SkipGatedUNet(space.channels + 1, space.channels, args["channels"], patch_size=2)
         return EarModel(
             space=space,
             unet=unet.to(memory_format=torch.channels_last),
-            attention=SpatialAttention().requires_grad_(requires_grad=False) if masked else None,
-            masking=Masking(
-                excised_share=args["excised_share"],
-                dilation=args["dilation"],
-                hint=args["hint"],
-                mosaic_size=args["mosaic_size"],
-            )
-            if masked
-            else None,
+            attention=SpatialAttention().requires_grad_(requires_grad=False) if masking == "attention" else None,
+            masking=maskings[masking],
         )
 
     def _set_gates(self) -> None:
@@ -152,6 +166,9 @@ class Ear(AnomalibModule):
 
     def setup(self, stage: str) -> None:
         """Load the attention's weights where training needs them; later they come from the checkpoint."""
+        if stage == "fit" and self.trainer.max_epochs == _LIGHTNING_EPOCHS != self.hparams["max_epochs"]:
+            self.trainer.fit_loop.max_epochs = DEFAULT_EPOCHS
+            logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", DEFAULT_EPOCHS)
         if stage == "fit" and self.model.attention is not None:
             path = None if self.hparams["attention"] == "mnist" else self.hparams["attention"]
             # The attention has no layer that training mode changes, and Lightning warns of modules that are in none.
@@ -271,6 +288,18 @@ class Ear(AnomalibModule):
     def configure_post_processor(self) -> EarPostProcessor:
         """Thresholds from validation data, normalised scores without ties."""
         return EarPostProcessor()
+
+    @staticmethod
+    def configure_evaluator() -> Evaluator:
+        """The host's default metrics, those of pixels in memory that does not grow with the number of images."""
+        return Evaluator(
+            test_metrics=[
+                AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
+                F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
+                metrics.AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
+                F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
+            ],
+        )
 
     @classmethod
     def configure_visualizer(cls) -> EarVisualizer:

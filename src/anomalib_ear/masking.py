@@ -1,12 +1,15 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Single deterministic masking: attention map → mask → obfuscated image.
+"""Masking: single and deterministic by attention, or multiple and random for comparison.
 
 Park et al., "Excision and Recovery" (arXiv 2310.04010): one mask from a pre-trained attention instead of many random
 ones; the mosaic hint is the journal version's (Scientific Reports 14:18872). The first version does not state its
 threshold. CLAP (arXiv 2411.07546) gives mean + 0.674·std, a quarter of the image if attention were normally
 distributed; we ask for the share itself, so that "a tenth of the image" means that on every surface.
+
+The rival that EAR's masking replaces is RIAD's (Zavrtanik et al., "Reconstruction by inpainting for visual anomaly
+detection", Pattern Recognition 112, 2021, section 3.1): random disjoint masks that together excise every pixel once.
 
 A mask is 1 where the image is excised and 0 where it is kept, everywhere in this package.
 """
@@ -73,6 +76,9 @@ class Masking(nn.Module):
             (the block average, Scientific Reports 14:18872).
         mosaic_size: Side of a mosaic block in pixels; without meaning for ``"empty"``.
 
+    Attributes:
+        stride: Height and width of an image must be multiples of this, in pixels.
+
     Raises:
         ValueError: If an argument is outside its range.
     """
@@ -82,7 +88,7 @@ class Masking(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < excised_share < 1:
-            msg = f"excised_share must lie in (0, 1), got {excised_share}. Give null for no masking."
+            msg = f"excised_share must lie in (0, 1), got {excised_share}. Give masking=none for no masking."
             raise ValueError(msg)
         if dilation < 0:
             msg = f"dilation must be 0 pixels or more, got {dilation}."
@@ -97,6 +103,7 @@ class Masking(nn.Module):
         self.dilation = dilation
         self.hint = hint
         self.mosaic_size = mosaic_size
+        self.stride = mosaic_size if hint == "mosaic" else 1
 
     def forward(self, image: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
         """Obfuscate an image.
@@ -111,3 +118,55 @@ class Masking(nn.Module):
         mask = attention_mask(attention, self.excised_share, self.dilation)
         hint = mosaic(image, self.mosaic_size) if self.hint == "mosaic" else torch.zeros_like(image)
         return torch.where(mask > 0, hint, image), mask
+
+
+class RandomMasking(nn.Module):
+    """Excise every pixel once, by several random disjoint masks, as RIAD does.
+
+    An image is divided into square cells, and each cell drawn into one of the masks, the same number into each. RIAD
+    does so once per size of the cells and averages over the sizes, with their values and number of masks: 4 × 3
+    passes per image. In training each batch draws one size. Excised places are empty.
+
+    Attributes:
+        stride: Height and width of an image must be multiples of this, in pixels.
+    """
+
+    SIZES = (2, 4, 8, 16)  # sides of a cell in pixels
+    MASKS = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stride = max(self.SIZES)
+
+    def forward(self, image: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """Obfuscate an image, differently at every call.
+
+        Args:
+            image: Standardised image of shape ``(N, D, H, W)``; ``H`` and ``W`` multiples of the largest cell.
+
+        Returns:
+            For each size of cells (in training for one of them) the obfuscated images ``(N, D, H, W)`` with their
+            masks ``(N, 1, H, W)``, 1 = excised; the masks of a size add up to 1 everywhere.
+        """
+        sizes: tuple[int, ...] = self.SIZES
+        if self.training:
+            sizes = (sizes[int(torch.randint(len(sizes), ()))],)
+        return [[(image * (1 - mask), mask) for mask in disjoint_masks(image, size, self.MASKS)] for size in sizes]
+
+
+def disjoint_masks(image: Tensor, size: int, number: int) -> list[Tensor]:
+    """Draw masks of which each excises an equal number of random cells, and all together every cell once.
+
+    Args:
+        image: Shape ``(N, D, H, W)``, ``H`` and ``W`` multiples of ``size``.
+        size: Side of a cell in pixels.
+        number: How many masks.
+
+    Returns:
+        Masks of shape ``(N, 1, H, W)``, 1 = excised, of the image's dtype.
+    """
+    n, _, h, w = image.shape
+    order = torch.rand(n, h // size * (w // size), device=image.device).argsort(dim=1).argsort(dim=1)
+    group = (order % number).reshape(n, 1, h // size, w // size).to(image.dtype)
+    group = F.interpolate(group, scale_factor=size, mode="nearest")  # (N, 1, H, W)
+    return [(group == index).to(image.dtype) for index in range(number)]

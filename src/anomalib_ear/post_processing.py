@@ -8,9 +8,13 @@ anomalib's post-processor shifts and clamps scores: whatever lies half the valid
 the threshold at 0.5 and ties nothing.
 """
 
+from typing import Any
+
 import torch
 from anomalib.post_processing import PostProcessor
 from torch import Tensor
+
+from anomalib_ear.metrics import F1AdaptiveThreshold
 
 _MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by nothing
 
@@ -21,7 +25,17 @@ class EarPostProcessor(PostProcessor):
     A score ``s`` stands for the odds ``s / (1 - s)``; normalising divides them by the threshold's odds. Without a
     threshold (no validation data) scores stay as they are: 0.5 is then the bound of defect-free surfaces that the
     calibration gave.
+
+    Args:
+        **kwargs: As for anomalib's ``PostProcessor``.
     """
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  # the host's
+        super().__init__(**kwargs)
+        # The host's keeps every pixel of the validation images.
+        self._pixel_threshold_metric = F1AdaptiveThreshold(  # type: ignore[assignment]
+            fields=["anomaly_map", "gt_mask"], strict=False
+        )
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:

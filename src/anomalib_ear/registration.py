@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 MODELS = ("Ear",)
-DATAMODULES = ("SurfaceDemo",)
+DATAMODULES = ("HeldOutFolder", "KolektorByPart", "KolektorSDD2", "SurfaceDemo")
 
 
 def register() -> None:

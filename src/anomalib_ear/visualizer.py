@@ -79,7 +79,7 @@ def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa
     """
     images, maps = cast("Tensor", batch.image), cast("Tensor", batch.anomaly_map)
     height, width = images.shape[-2:]
-    recovery = model.recover(images)
+    recovery = model.recover(images)[0]
     mask = recovery.mask[..., :height, :width]
     recovered = model.space.to_image(recovery.recovered)[..., :height, :width]
     pictures = []
