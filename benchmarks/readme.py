@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Write the committed results into the README's table.
+
+python benchmarks/readme.py
+"""
+
+import re
+import statistics
+from pathlib import Path
+
+import results
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = {"KolektorSDD": "kolektor", "SurfaceDemo": "surface_demo"}
+SECTION = re.compile(r"(?<=<!-- benchmarks/readme\.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
+METRICS = {"image AUROC": "image_AUROC", "pixel AUROC": "pixel_AUROC", "AUPRO": "pixel_AUPRO"}
+
+
+def section() -> str:
+    """Lay out one table per data set, the best image AUROC first."""
+    parts = []
+    for dataset, name in RESULTS.items():
+        path = ROOT / "benchmarks" / "results" / f"{name}.jsonl"
+        seconds = {model: statistics.median(times) for (_, model), times in results.latencies(path).items()}
+
+        def latency(row: results.Row, seconds: dict[str, float] = seconds) -> float | None:
+            return seconds[row["model"]] * 1e3 if row["model"] in seconds else None
+
+        columns = [results.Column(title, results.metric(name)) for title, name in METRICS.items()]
+        header, *body = results.table(results.read(path), [*columns, results.Column("ms per image", latency, 0)])
+        body.sort(key=lambda line: line[2], reverse=True)
+        parts.append(f"**{dataset}**\n\n{results.markdown([header, *body])}\n")
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def updated(text: str) -> str:
+    """Replace the README's section."""
+    return SECTION.sub(lambda _: section(), text)
+
+
+if __name__ == "__main__":
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The case study's commands, one after the other, on generated photographs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from anomalib_ear.data.surface_demo import draw
+from conftest import REPOSITORY
+
+COMMANDS = re.findall(r"```bash\n(.*?)\n```", (REPOSITORY / "docs" / "case_study.md").read_text(), re.DOTALL)
+PHOTOGRAPHS = {"good": 40, "defective": 10, "new": 10}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a folder with the repository's files and photographs of parts."""
+    for name in ("benchmarks", "configs", "docs"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    for folder, count in PHOTOGRAPHS.items():
+        (tmp_path / "parts" / folder).mkdir(parents=True)
+        for index in range(count):
+            label = "scratch" if folder == "defective" or (folder == "new" and index < 3) else "good"
+            image, _ = draw("brushed_metal", "test", label, index, seed=len(folder))
+            Image.fromarray(image).save(tmp_path / "parts" / folder / f"{index:03}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def environment(clone: Path, backbone: dict[str, str]) -> dict[str, str]:
+    """Return one in which the checkout's package and this interpreter's programs are found."""
+    programs = clone / "programs"
+    programs.mkdir()
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "anomalib").write_text(f"#!{sys.executable}\nimport anomalib_ear, anomalib.cli.cli as c\nc.main()\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | backbone | {"PATH": path, "PYTHONPATH": str(REPOSITORY / "src")}
+
+
+def test_every_command_runs(clone: Path, environment: dict[str, str]) -> None:
+    """Ten commands, none fails, and the last one tells good parts from scratched ones better than chance."""
+    assert len(COMMANDS) == 10
+    for command in COMMANDS:
+        done = subprocess.run(
+            shlex.split(command), cwd=clone, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, command + done.stdout[-2000:] + done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("parts/new")]
+    assert len(lines) == PHOTOGRAPHS["new"]
+    scores = [float(score) for _, score, _ in lines]
+    assert sum(scores[:3]) / 3 > sum(scores[3:]) / 7
+    assert all((label == "defective") == (score > 0.5) for (_, _, label), score in zip(lines, scores, strict=True))
+    assert (clone / "results" / "benchmark" / "folder" / "report.html").exists()
