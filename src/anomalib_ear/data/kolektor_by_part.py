@@ -8,6 +8,7 @@ parts are the same photographs (kos01 and kos26, kos27 and kos34), so that test 
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anomalib.data import AnomalibDataset, Kolektor
@@ -134,20 +135,6 @@ class KolektorByPart(SyntheticValidation, Kolektor):
             Defaults to ``"./datasets/kolektor"``.
         fold (int): Which third of the parts is tested, 0, 1 or 2; who is in which never changes.
             Defaults to ``0``.
-        train_batch_size (int, optional): Training batch size.
-            Defaults to ``32``.
-        eval_batch_size (int, optional): Validation and test batch size.
-            Defaults to ``32``.
-        num_workers (int, optional): Number of workers.
-            Defaults to ``8``.
-        train_augmentations (Transform | None): Augmentations to apply to the training images
-            Defaults to ``None``.
-        val_augmentations (Transform | None): Augmentations to apply to the validation images.
-            Defaults to ``None``.
-        test_augmentations (Transform | None): Augmentations to apply to the test images.
-            Defaults to ``None``.
-        augmentations (Transform | None): General augmentations to apply if stage-specific
-            augmentations are not provided.
         val_split_mode (ValSplitMode | str): ``"synthetic"``: good images of the held-out parts, half of them with a
             drawn defect. ``"from_train"``: all images of the held-out parts, and the defective ones of those trained
             on. Other modes are anomalib's; no part is held out then.
@@ -158,6 +145,7 @@ class KolektorByPart(SyntheticValidation, Kolektor):
         seed (int | None): Seed of the choice of held-out parts and of the drawn defects; ``None`` counts as 0, so that
             every process agrees.
             Defaults to ``0``.
+        **kwargs: As for ``Kolektor``.
 
     Raises:
         ValueError: If ``fold`` is not 0, 1 or 2.
@@ -167,30 +155,18 @@ class KolektorByPart(SyntheticValidation, Kolektor):
         self,
         root: Path | str | None = "./datasets/kolektor",
         fold: int = 0,
-        train_batch_size: int = 32,
-        eval_batch_size: int = 32,
-        num_workers: int = 8,
-        train_augmentations: Transform | None = None,
-        val_augmentations: Transform | None = None,
-        test_augmentations: Transform | None = None,
-        augmentations: Transform | None = None,
         val_split_mode: ValSplitMode | str = ValSplitMode.SYNTHETIC,
         val_split_ratio: float = 0.1,
         seed: int | None = 0,
+        **kwargs: Any,  # noqa: ANN401  # the host's
     ) -> None:
         super().__init__(
             root=root,
-            train_batch_size=train_batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            train_augmentations=train_augmentations,
-            val_augmentations=val_augmentations,
-            test_augmentations=test_augmentations,
-            augmentations=augmentations,
             test_split_mode=TestSplitMode.FROM_DIR,
             val_split_mode=val_split_mode,
             val_split_ratio=val_split_ratio,
             seed=seed or 0,
+            **kwargs,
         )
         if fold not in range(FOLDS):
             msg = f"fold must be one of {list(range(FOLDS))}, got {fold!r}"
