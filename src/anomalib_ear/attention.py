@@ -16,8 +16,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anomalib_ear.dino import DinoAttention
+
 BUNDLED_WEIGHTS = Path(__file__).parent / "pretraining" / "mnist_attention.safetensors"
 PRETRAINING_COMMAND = "python -m anomalib_ear.pretraining --root FOLDER --download --output FILE"
+_DINO = {"dino": "vit_small_patch16_224.dino", "dino8": "vit_small_patch8_224.dino"}
 _PREFIX = "attention."
 _DIGEST_KEY = "tensors_sha256"
 
@@ -84,24 +87,47 @@ def to_grey(image: Tensor) -> Tensor:
     return grey - grey.mean((2, 3), keepdim=True)  # keeps the digits of faint contrast in the sums that follow
 
 
-def load_attention(path: Path | str | None = None) -> SpatialAttention:
-    """Return the frozen attention in evaluation mode.
+def build_attention(name: Path | str = "mnist") -> nn.Module:
+    """Return the network of an attention, frozen, with random weights.
+
+    All have one protocol: an image ``(B, C, H, W)`` with C = 1 or 3 and values in [0, 1] gives ``(B, 1, H, W)``.
 
     Args:
-        path: File written by the pre-training command; None takes the weights in the package.
+        name: ``"mnist"``, ``"dino"``, ``"dino8"`` or the path of a file written by the pre-training command, which
+            need not exist.
+    """
+    attention = DinoAttention(_DINO[str(name)]) if str(name) in _DINO else SpatialAttention()
+    return attention.requires_grad_(requires_grad=False)
+
+
+def load_attention(name: Path | str = "mnist") -> nn.Module:
+    """Return an attention with its weights, frozen and in evaluation mode.
+
+    Args:
+        name: ``"mnist"`` for the weights in the package; ``"dino"`` or ``"dino8"`` for DINO's small transformer with
+            patches of 16 or 8 pixels, from the Hugging Face cache or hub; or the path of a file written by the
+            pre-training command.
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: Neither a known name nor a file, or DINO's weights cannot be had.
         ValueError: The file is not from the pre-training command, or was altered since.
     """
-    file = BUNDLED_WEIGHTS if path is None else Path(path)
+    if str(name) in _DINO:
+        return DinoAttention(_DINO[str(name)], pretrained=True).eval()
+    file = BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name)
+    if not file.is_file():
+        choices = ", ".join(("mnist", *_DINO))
+        msg = (
+            f"attention must be {choices} or a file of weights, got {str(name)!r}; make one with: {PRETRAINING_COMMAND}"
+        )
+        raise FileNotFoundError(msg)
     tensors, _ = read_weights(file)
-    attention = SpatialAttention()
+    attention = build_attention(name)
     try:
         attention.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
     except RuntimeError as error:
         raise ValueError(_unusable(file, "its tensors do not fit SpatialAttention")) from error
-    return attention.eval().requires_grad_(requires_grad=False)
+    return attention.eval()
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

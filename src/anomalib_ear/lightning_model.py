@@ -30,7 +30,7 @@ from torchvision.transforms.v2 import Resize
 
 import _anomalib_ear_hook
 from anomalib_ear import metrics
-from anomalib_ear.attention import SpatialAttention, load_attention
+from anomalib_ear.attention import build_attention, load_attention
 from anomalib_ear.loss import EarLoss
 from anomalib_ear.masking import Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
@@ -74,8 +74,10 @@ class Ear(AnomalibModule):
         dilation: Radius in pixels by which each excised region grows.
         hint: What stands in an excised region: ``"mosaic"`` (block averages) or ``"empty"`` (the mean colour).
         mosaic_size: Side of a mosaic block in pixels.
-        attention: ``"mnist"`` for the attention that comes with the package, or the path of a safetensors file
-            written by ``python -m anomalib_ear.pretraining``.
+        attention: ``"mnist"`` for the attention that comes with the package; ``"dino"`` or ``"dino8"`` for that of
+            DINO, a transformer pre-trained on ImageNet without labels, with patches of 16 or 8 pixels (slower), which
+            the first training downloads from Hugging Face; or the path of a safetensors file written by
+            ``python -m anomalib_ear.pretraining``. Trained models carry its weights.
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
             ``2 ** k`` pixels per side.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
@@ -90,7 +92,7 @@ class Ear(AnomalibModule):
 
     Raises:
         ValueError: If an argument is outside its range, or a checkpoint was trained with other arguments.
-        FileNotFoundError: If the file of attention weights is missing.
+        FileNotFoundError: When training starts, if the attention's weights are missing.
     """
 
     model: EarModel
@@ -156,7 +158,7 @@ class Ear(AnomalibModule):
         return EarModel(
             space=space,
             unet=unet.to(memory_format=torch.channels_last),
-            attention=SpatialAttention().requires_grad_(requires_grad=False) if masking == "attention" else None,
+            attention=build_attention(args["attention"]) if masking == "attention" else None,
             masking=maskings[masking],
         )
 
@@ -165,14 +167,10 @@ class Ear(AnomalibModule):
         self.model.unet.gates = (False, *self.model.unet.gates[1:]) if gates is None else gates
 
     def setup(self, stage: str) -> None:
-        """Load the attention's weights where training needs them; later they come from the checkpoint."""
+        """Limit the number of epochs where nobody did."""
         if stage == "fit" and self.trainer.max_epochs == _LIGHTNING_EPOCHS != self.hparams["max_epochs"]:
             self.trainer.fit_loop.max_epochs = DEFAULT_EPOCHS
             logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", DEFAULT_EPOCHS)
-        if stage == "fit" and self.model.attention is not None:
-            path = None if self.hparams["attention"] == "mnist" else self.hparams["attention"]
-            # The attention has no layer that training mode changes, and Lightning warns of modules that are in none.
-            self.model.attention = load_attention(path).train()
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
         """Recover a batch of defect-free images and compare."""
@@ -192,7 +190,12 @@ class Ear(AnomalibModule):
         return output
 
     def on_fit_start(self) -> None:
-        """Check the gates, and seed the first epoch where another optimizer than ours was configured."""
+        """Load the attention, check the gates, and seed the first epoch where another optimizer was configured.
+
+        The attention stays in training mode, which changes nothing in it: Lightning warns of modules in the other one.
+        """
+        if self.model.attention is not None and self._first_epoch == 0:  # a checkpoint brings the weights
+            self.model.attention.load_state_dict(load_attention(self.hparams["attention"]).state_dict())
         self._set_gates()
         self._seed(self._first_epoch)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from anomalib_ear.anomaly_map import SCALES, AnomalyMapGenerator, image_score, residual
 from anomalib_ear.masking import Masking, RandomMasking
+from anomalib_ear.padding import pad_to_multiple
 from anomalib_ear.space import PixelSpace
 from anomalib_ear.unet import SkipGatedUNet
 
@@ -241,27 +242,6 @@ def compose(recovered: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
     if len(recovered) == 1:
         return recovered[0]
     return torch.stack([part * mask for part, mask in zip(recovered, masks, strict=True)]).sum(dim=0)
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of a number.
-
-    By indices, because the remainder in a traced ``pad`` is more than torch's export can reason about.
-
-    Args:
-        image: Shape ``(N, C, H, W)``.
-        multiple: Number that the result's height and width are multiples of.
-
-    Returns:
-        Shape ``(N, C, H', W')``, the image at the top left.
-    """
-    for dim in (-2, -1):
-        size = image.shape[dim]
-        if isinstance(size, int) and size % multiple == 0:
-            continue
-        index = torch.arange((size + multiple - 1) // multiple * multiple, device=image.device)
-        image = image.index_select(dim, index.clamp(max=size - 1))
-    return image
 
 
 def _recalibrate(model: EarModel, _: object) -> None:
