@@ -92,6 +92,11 @@ def expand(
     return json.loads(json.dumps(jobs))  # as a row that was read, so that they compare
 
 
+def select(choices: dict[str, Any], only: list[str]) -> dict[str, Any]:
+    """Return those that are named, in that order; all where none is."""
+    return {label: choices[label] for label in only if label in choices} or choices
+
+
 def execute(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Run a job in a process of its own.
 
@@ -135,7 +140,7 @@ def run(
         seeds: Seeds of training. The data set's split has its own, the datamodule's.
         trainer: Settings of Lightning's trainer.
         roots: Folder per data set or datamodule, in place of its ``root``.
-        only: Labels of the models to run; all if empty.
+        only: Labels of the models and data sets to run; of the kind that is not named, all.
         folder: Where logs, exported models and the report as HTML go, in a folder named after ``output``.
 
     Returns:
@@ -145,7 +150,7 @@ def run(
         msg = "seeds must name one or more."
         raise SystemExit(msg)
     named = {*datasets, *(dataset.datamodule for dataset in datasets.values())}
-    for label, known in [*((label, named) for label in roots), *((label, models) for label in only)]:
+    for label, known in [*((label, named) for label in roots), *((label, {**models, **datasets}) for label in only)]:
         if label not in known:
             msg = f"{label!r} is not one of {', '.join(known)}."
             raise SystemExit(msg)
@@ -156,7 +161,7 @@ def run(
     folder /= output.stem
     output.parent.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", *sys.argv])
-    jobs = expand({label: models[label] for label in only or models}, datasets, seeds, trainer, roots)
+    jobs = expand(select(models, only), select(datasets, only), seeds, trainer, roots)
     finished = {results.key(row): row["spec"] for row in results.read(output) if "error" not in row}
     failures: list[results.Row] = []
     fresh = False

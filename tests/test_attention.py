@@ -63,10 +63,10 @@ def test_fires_on_strokes(attention: SpatialAttention, polarity: int, seed: int)
 
 
 def test_uses_the_whole_range(attention: SpatialAttention) -> None:
-    """Strokes come close to 1 and noise close to 0."""
+    """Strokes stand out at one or two of the scales, and noise at none."""
     canvas, strokes = stroke_canvas(0, polarity=1)
     result = attention(canvas)
-    assert result[strokes].quantile(0.9) > 0.8
+    assert result[strokes].quantile(0.9) > 0.3
     assert result[~strokes].median() < 0.05
 
 
@@ -76,11 +76,22 @@ def test_map_is_not_shifted() -> None:
     for parameter in attention.parameters():
         torch.nn.init.constant_(parameter, 0.01)
     attention.filters.data[..., 2:4, 2:4] = 1
-    canvas = torch.full((1, 1, 64, 64), 0.5)
-    canvas[..., 30:34, 24:40] = canvas[..., 24:40, 30:34] = 1.0
+    canvas = torch.full((1, 1, 256, 256), 0.5)  # such that the coarsest scale sees the cross away from the border
+    canvas[..., 120:136, 96:160] = canvas[..., 96:160, 120:136] = 1.0
     result = attention(canvas)
     assert result.std() > 0.01
     torch.testing.assert_close(result, result.flip(2, 3), rtol=0, atol=ROUNDING)
+
+
+def test_coarse_scales_see_broad_defects() -> None:
+    """A blotch of 60 pixels is attended over its whole area by five scales, and only along its border by one."""
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    blotch = ((y - 128) ** 2 + (x - 128) ** 2).sqrt() < 30
+    noise = 0.03 * torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    canvas = (0.5 + noise + 0.2 * blotch)[None, None]
+    five, one = load_attention(), SpatialAttention(scales=1).requires_grad_(requires_grad=False)
+    one.load_state_dict(five.state_dict())
+    assert auroc(five(canvas), blotch[None, None]) > auroc(one(canvas), blotch[None, None]) + 0.05
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 19), (63, 130), (101, 16)], ids=str)
@@ -106,10 +117,10 @@ def test_polarity_drops_out(attention: SpatialAttention) -> None:
 
 
 def test_uneven_light_drops_out(attention: SpatialAttention) -> None:
-    """Light that falls off from left to right hardly changes the map."""
+    """Light that falls off from left to right hardly changes the map, where strokes stand at 0.3 and more."""
     canvas, _ = stroke_canvas(0, polarity=1)
     result = attention(canvas + torch.linspace(-0.2, 0.2, canvas.shape[-1]))
-    assert (result - attention(canvas)).abs().mean() < 0.01
+    assert (result - attention(canvas)).abs().mean() < 0.02
 
 
 def test_faint_contrast_is_enough(attention: SpatialAttention) -> None:
@@ -186,10 +197,10 @@ def test_bundled_file_matches_its_digest() -> None:
 
 
 def test_bundled_file_says_where_it_is_from() -> None:
-    """Accuracy, seed, epochs, data, versions and command line are recorded, and the file is small."""
+    """Accuracy, seed, steps, data, versions and command line are recorded, and the file is small."""
     _, metadata = read_weights(BUNDLED_WEIGHTS)
     assert float(metadata["test_accuracy"]) >= 0.98
-    assert {"seed", "epochs", "mnist_sha256", "torch", "anomalib_ear", "command", "threads"} <= metadata.keys()
+    assert {"seed", "steps", "mnist_sha256", "torch", "anomalib_ear", "command", "threads"} <= metadata.keys()
     assert BUNDLED_WEIGHTS.stat().st_size < 400_000
 
 

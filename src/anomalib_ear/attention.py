@@ -8,6 +8,7 @@ zero-mean filters whose rectified answers are scaled per image, which makes the 
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,20 +27,26 @@ _DIGEST_KEY = "tensors_sha256"
 
 
 class SpatialAttention(nn.Module):
-    """Fully convolutional attention of stride 4, per image and without batch statistics.
+    """Fully convolutional attention of an image pyramid, per image and without batch statistics.
+
+    The same small network looks at the image at several scales, each half of the one before, and the attention is the
+    mean over the scales: a defect's width is not known beforehand.
 
     Args:
         filters: Number of zero-mean filters in the first layer.
         channels: Number of channels of the layers that follow.
         depth: Number of 3 x 3 layers after the second stride; each widens the view by 8 pixels.
+        scales: Number of scales. They share all weights.
     """
 
-    def __init__(self, *, filters: int = 8, channels: int = 24, depth: int = 3) -> None:
+    def __init__(self, *, filters: int = 8, channels: int = 24, depth: int = 3, scales: int = 5) -> None:
         super().__init__()
+        self.scales = scales
         self.filters = nn.Parameter(torch.randn(filters, 1, 6, 6) / 6)
         # Even kernels centre every output between pixels, as bilinear upsampling expects: the map is not shifted.
-        layers = [nn.Conv2d(filters, channels, 4, stride=2, padding=1, padding_mode="reflect")]
-        layers += [nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect") for _ in range(depth)]
+        # Borders are repeated, not reflected, because the coarsest scale may be a single pixel wide.
+        layers = [nn.Conv2d(filters, channels, 4, stride=2, padding=1, padding_mode="replicate")]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate") for _ in range(depth)]
         self.blocks = nn.Sequential(*(nn.Sequential(layer, nn.ReLU()) for layer in layers))
         self.logit = nn.Conv2d(channels, 1, 1)
 
@@ -52,14 +59,20 @@ class SpatialAttention(nn.Module):
         Returns:
             Attention ``(B, 1, H, W)`` in [0, 1]; the same for ``image`` and ``1 - image``, up to rounding.
         """
-        _, attention = self.attend(image)
+        attention = merge_scales([attention for _, attention in self.attend(image)])
         attention = functional.interpolate(attention, scale_factor=4, mode="bilinear")
         return attention[..., : image.shape[-2], : image.shape[-1]]
 
-    def attend(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features ``(B, channels, h, w)`` and their attention ``(B, 1, h, w)`` at stride 4."""
-        features = self.blocks(self.respond(to_grey(image)))
-        return features, torch.sigmoid(self.logit(features))
+    def attend(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return features ``(B, channels, h, w)`` and attention ``(B, 1, h, w)`` per scale, at stride 4 of it."""
+        grey = to_grey(image)
+        attended = []
+        for scale in range(self.scales):
+            if scale:
+                grey = functional.avg_pool2d(grey, 2)
+            features = self.blocks(self.respond(grey))
+            attended.append((features, torch.sigmoid(self.logit(features))))
+        return attended
 
     def respond(self, grey: Tensor) -> Tensor:
         """Return the strength of edges and lines at stride 2, relative to the image's mean strength.
@@ -70,10 +83,24 @@ class SpatialAttention(nn.Module):
         Returns:
             Responses ``(B, filters, h, w)``, at least 0, about 0.7 on average.
         """
-        grey = functional.pad(grey, (2, 5, 2, 5), mode="reflect")  # 3 more at the end: the map covers odd sizes too
+        grey = functional.pad(grey, (2, 5, 2, 5), mode="replicate")  # 3 more at the end: the map covers odd sizes too
         weight = self.filters - self.filters.mean((2, 3), keepdim=True)
         response = functional.conv2d(grey, weight, stride=2).abs()  # zero mean, then abs: polarity drops out
         return torch.log1p(response / (response.mean((1, 2, 3), keepdim=True) + 1e-5))
+
+
+def merge_scales(attentions: Sequence[Tensor]) -> Tensor:
+    """Average the attention over scales.
+
+    Args:
+        attentions: ``(B, 1, h, w)`` each, finest first.
+
+    Returns:
+        Attention of the finest's shape.
+    """
+    size = attentions[0].shape[-2:]
+    larger = [functional.interpolate(coarse, size=size, mode="bilinear") for coarse in attentions[1:]]
+    return torch.stack([attentions[0], *larger]).mean(dim=0)
 
 
 def to_grey(image: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 import results
+import run
 import yaml
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -193,6 +194,13 @@ def test_wrong_arguments_are_named_before_any_work(benchmark: Benchmark, argumen
     assert done.returncode != 0
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_names_models_data_sets_or_both() -> None:
+    """Of the kind that is not named all are run, in the order given."""
+    models, datasets = {"Ear": 1, "PaDiM": 2}, {"Blots": 3, "Stripes": 4}
+    assert (run.select(models, ["Stripes"]), run.select(datasets, ["Stripes"])) == (models, {"Stripes": 4})
+    assert list(run.select(models, ["PaDiM", "Ear", "Blots"])) == ["PaDiM", "Ear"]
 
 
 def test_only_good_photographs_are_refused_before_training(surfaces: Path, tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line: ``python -m anomalib_ear.pretraining``."""
 
+import shlex
 from pathlib import Path
 
 import torch
 from jsonargparse import ActionYesNo, ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from anomalib_ear import __version__
 from anomalib_ear.attention import write_weights
+from anomalib_ear.pretraining.canvas import SMALLEST_CANVAS, Background, CanvasSettings
 from anomalib_ear.pretraining.training import accuracy, load_mnist, mnist_checksum, train
+
+_DEFAULTS = CanvasSettings()
 
 
 def pretrain(
@@ -18,10 +22,16 @@ def pretrain(
     output: Path = Path("mnist_attention.safetensors"),
     *,
     download: bool = False,
-    epochs: PositiveInt = 2,
+    canvas: PositiveInt = _DEFAULTS.size,
+    digits: PositiveInt = _DEFAULTS.digits,
+    scale: tuple[PositiveFloat, PositiveFloat] = _DEFAULTS.scale,
+    contrast: tuple[PositiveFloat, PositiveFloat] = _DEFAULTS.contrast,
+    noise: NonNegativeFloat = _DEFAULTS.noise,
+    background: Background = _DEFAULTS.background,
+    steps: PositiveInt = 7500,
     seed: NonNegativeInt = 0,
     device: str = "cpu",
-    batch_size: PositiveInt = 64,
+    batch_size: PositiveInt = 16,
 ) -> float:
     """Train the spatial attention on MNIST and write its weights.
 
@@ -29,27 +39,55 @@ def pretrain(
         root: Folder that holds, or will hold, MNIST in torchvision's layout (root/MNIST/raw).
         output: File to write, in safetensors format.
         download: Fetch and unpack MNIST under root where it is missing.
-        epochs: Times that each training digit is shown.
+        canvas: Height and width of a canvas in pixels, at least 96.
+        digits: Times that a digit is on its canvas, at most.
+        scale: Smallest and largest magnification of a digit of 28 pixels; strokes are about 3 pixels wide.
+        contrast: Smallest and largest difference in brightness between digit and surface, of a range of 1.
+        noise: Largest standard deviation of the surface's texture.
+        background: Noise of varied grain and direction, or the surfaces of the demo data.
+        steps: Steps of the optimizer; half as many more train the classifier alone.
         seed: Fixes weights, order and canvases; same seed, versions, threads and device give the same file.
         device: Torch device to train on.
-        batch_size: Digits per step.
+        batch_size: Canvases per step.
 
     Returns:
         Share of the test digits that are named rightly.
+
+    Raises:
+        ValueError: If the canvas is smaller than 96 pixels.
+        FileNotFoundError: If MNIST is not under root.
     """
+    if canvas < SMALLEST_CANVAS:
+        msg = f"canvas must be at least {SMALLEST_CANVAS} pixels, got {canvas}."
+        raise ValueError(msg)
+    settings = CanvasSettings(canvas, digits, tuple(sorted(scale)), tuple(sorted(contrast)), noise, background)
     output.parent.mkdir(parents=True, exist_ok=True)
-    digits, labels = load_mnist(root, train=True, download=download)
+    train_digits, labels = load_mnist(root, train=True, download=download)
     test_digits, test_labels = load_mnist(root, train=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = train(digits, labels, epochs=epochs, batch_size=batch_size, device=torch.device(device))
+        model = train(
+            train_digits, labels, settings=settings, steps=steps, batch_size=batch_size, device=torch.device(device)
+        )
     share = accuracy(model, test_digits, test_labels)
+    settings_given = {
+        "canvas": canvas,
+        "digits": digits,
+        "scale": list(settings.scale),
+        "contrast": list(settings.contrast),
+        "noise": noise,
+        "background": background,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+        "batch_size": batch_size,
+    }
+    words = [word for name, value in settings_given.items() for word in (f"--{name}", str(value).replace(" ", ""))]
     metadata = {
         "test_accuracy": f"{share:.4f}",
         "seed": str(seed),
-        "epochs": str(epochs),
-        "command": f"python -m anomalib_ear.pretraining --epochs {epochs} --seed {seed} --device {device}"
-        f" --batch_size {batch_size}",
+        "steps": str(steps),
+        "command": shlex.join(["python", "-m", "anomalib_ear.pretraining", *words]),
         "mnist_sha256": mnist_checksum(root),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
@@ -67,7 +105,7 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(args)
     try:
         share = pretrain(**vars(options))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     print(f"test accuracy {share:.4f}; weights in {options.output}")
 

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pre-training of the attention: the digit must be named from what the attention lets through.
+"""Pre-training of the attention: the digit must be named from what the attention lets through, and outlined by it.
 
-Follows Park et al., IEEE T-IA 59(3), 2023, in learning the attention from MNIST labels alone, never from digit pixels.
-Ours: before the classifier sees the features, the attention blends them with noise, and a mean attention above 0
-costs; Schulz et al., "Restricting the flow" (arXiv:2001.00396), use such a bottleneck to explain trained networks.
+Park et al., IEEE T-IA 59(3), 2023, learn the attention from MNIST. Ours: before the classifier sees the features, the
+attention blends them with noise (Schulz et al., "Restricting the flow", arXiv:2001.00396, use such a bottleneck to
+explain trained networks), and the attention is told where on the canvas the strokes are.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -19,13 +19,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
-from anomalib_ear.attention import SpatialAttention, read_weights
-from anomalib_ear.pretraining.canvas import SurfaceCanvas, clean_canvas
+from anomalib_ear.attention import SpatialAttention, merge_scales, read_weights
+from anomalib_ear.precision import has_bfloat16
+from anomalib_ear.pretraining.canvas import CanvasSettings, SurfaceCanvas, clean_canvas
 
 PEAK_RATE = 3e-3
 """Highest learning rate of the one-cycle schedule."""
-SPARSITY = 0.3
-"""Cost of an attention of 1 everywhere, in nats of the classification loss."""
+OUTLINE_WEIGHT = 4.0
+"""Weight of the attention's cross-entropy against the strokes, per pixel, beside that of the digit's name."""
+STROKE = 0.3
+"""Share of a digit's peak from which on a pixel counts as stroke."""
 
 
 class DigitClassifier(nn.Module):
@@ -53,12 +56,17 @@ class DigitClassifier(nn.Module):
 
     def forward(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
         """Return class scores ``(B, 10)`` and the attention ``(B, 1, h, w)`` at stride 4 for ``(B, 1, H, W)``."""
-        features, attention = self.attention.attend(canvas)
+        attended = self.attention.attend(canvas)
+        seen = torch.stack([self._look(features, attention) for features, attention in attended])
+        scores: Tensor = self.digit(seen.amax(dim=0))  # a digit is named at the scale that shows it best
+        return scores, merge_scales([attention for _, attention in attended])
+
+    def _look(self, features: Tensor, attention: Tensor) -> Tensor:
         passed = features * attention
         if self.training:  # noise in place of what is held back: a low attention then hides, instead of only scaling
             passed = passed + (1 - attention) * torch.randn_like(features)
-        scores: Tensor = self.digit(self.head(passed).amax((2, 3)))
-        return scores, attention
+        seen: Tensor = self.head(passed).amax((2, 3))
+        return seen
 
     def folded(self) -> "DigitClassifier":
         """Return the same function in evaluation mode, without batch normalisation."""
@@ -71,38 +79,69 @@ class DigitClassifier(nn.Module):
         return [*self.attention.blocks, *self.head]
 
 
-def train(digits: Tensor, labels: Tensor, *, epochs: int, batch_size: int, device: torch.device) -> DigitClassifier:
-    """Return a classifier trained on surfaces with digits, drawing from torch's global random state.
+def train(
+    digits: Tensor,
+    labels: Tensor,
+    *,
+    settings: CanvasSettings,
+    steps: int,
+    batch_size: int,
+    device: torch.device,
+) -> DigitClassifier:
+    """Return a classifier and its attention trained on surfaces with digits, drawing from torch's global random state.
 
     Args:
         digits: ``(N, 28, 28)`` uint8.
         labels: ``(N,)``, 0 to 9.
-        epochs: Times that each digit is shown.
-        batch_size: Digits per step.
+        settings: How digits are shown.
+        steps: Steps of the optimizer; half as many more train the classifier alone.
+        batch_size: Canvases per step.
         device: Where to train.
     """
     model = DigitClassifier(normalise=True).to(device).to(memory_format=torch.channels_last)
-    canvas = SurfaceCanvas(device=device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE)
-    batches = tqdm(list(_batches(len(digits), epochs, batch_size)), desc="pre-training", unit="step")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=len(batches))
-    for chosen in batches:
-        loss = _loss(model, canvas(_to_float(digits[chosen]).to(device)), labels[chosen].to(device))
+    canvas = SurfaceCanvas(settings, device=device)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(digits), (batch_size,))
+        return _to_float(digits[chosen]).to(device), labels[chosen].to(device)
+
+    def learn_on_surfaces() -> Tensor:
+        drawn, label = draw()
+        return _loss(model, *canvas(drawn), label)
+
+    def learn_plain_digits() -> Tensor:
+        drawn, label = draw()
+        return functional.cross_entropy(model(clean_canvas(drawn, settings.size))[0], label)
+
+    _optimize(model, steps, learn_on_surfaces, "pre-training")
+    model.folded()
+    # How well a classifier names plain digits by what the finished attention lets through says what that lets through.
+    model.attention.requires_grad_(requires_grad=False)
+    _optimize(model, steps // 2, learn_plain_digits, "classifier only")
+    return model
+
+
+def _optimize(model: nn.Module, steps: int, learn: Callable[[], Tensor], name: str) -> None:
+    """Take steps down the loss that ``learn`` returns, with all parameters that require a gradient."""
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=PEAK_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=max(steps, 2))
+    progress = tqdm(range(steps), desc=name, unit="step")
+    for _ in progress:
+        loss = learn()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        batches.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    return model.folded()
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
 @torch.inference_mode()
-def accuracy(model: DigitClassifier, digits: Tensor, labels: Tensor) -> float:
+def accuracy(model: DigitClassifier, digits: Tensor, labels: Tensor, size: int = CanvasSettings().size) -> float:
     """Return the share of digits ``(N, 28, 28)`` uint8 named rightly in the middle of a black canvas."""
     device = next(model.parameters()).device
     right = 0
     for chosen in torch.arange(len(digits)).split(500):
-        scores, _ = model(clean_canvas(_to_float(digits[chosen])).to(device))
+        scores, _ = model(clean_canvas(_to_float(digits[chosen]), size).to(device))
         right += int((scores.argmax(1).cpu() == labels[chosen]).sum())
     return right / len(digits)
 
@@ -137,17 +176,14 @@ def load_classifier(file: Path) -> DigitClassifier:
     return model.eval()
 
 
-def _batches(count: int, epochs: int, batch_size: int) -> Iterator[Tensor]:
-    """Yield the shuffled indices of each step; the last step of an epoch may be smaller, but never a single digit."""
-    for _ in range(epochs):
-        yield from (chosen for chosen in torch.randperm(count).split(batch_size) if len(chosen) > 1)
-
-
-def _loss(model: DigitClassifier, canvas: Tensor, label: Tensor) -> Tensor:
-    with torch.autocast(canvas.device.type, torch.bfloat16):
+def _loss(model: DigitClassifier, canvas: Tensor, strokes: Tensor, label: Tensor) -> Tensor:
+    with torch.autocast(canvas.device.type, torch.bfloat16, enabled=has_bfloat16(canvas.device.type)):
         scores, attention = model(canvas.to(memory_format=torch.channels_last))
-    loss: Tensor = functional.cross_entropy(scores.float(), label) + SPARSITY * attention.float().mean()
-    return loss
+    outline = functional.adaptive_max_pool2d((strokes > STROKE).float(), attention.shape[-2:])
+    # Rounding may take a mean of sigmoids to 0 or 1, of which the logarithm is none.
+    attention = attention.float().clamp(1e-5, 1 - 1e-5)
+    loss: Tensor = functional.cross_entropy(scores.float(), label)
+    return loss + OUTLINE_WEIGHT * functional.binary_cross_entropy(attention, outline)
 
 
 def _to_float(digits: Tensor) -> Tensor:
