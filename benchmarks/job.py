@@ -244,7 +244,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     good = [score for score, label in zip(collector.scores, collector.labels, strict=True) if not label]
     row |= repeat(model, datamodule, good)
     root = Path(datamodule.root)
-    row |= {"root": str(root), "images": [os.path.relpath(path, root) for path in collector.paths]}
+    # Folders as they are on disk: some datamodules follow a root that is a link, others do not.
+    images = [os.path.relpath(path.parent.resolve() / path.name, root.resolve()) for path in map(Path, collector.paths)]
+    row |= {"root": str(root), "images": images}
     if job["export"] and collector.maps:
         collector.save_maps(folder / "maps.npz")
         row["maps"] = str(folder / "maps.npz")

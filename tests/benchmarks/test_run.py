@@ -89,7 +89,8 @@ def benchmark(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench
     """Return a benchmark of two models, one of them in two variants, two seeds, and one model that fails."""
     folder = tmp_path_factory.mktemp("benchmark")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
-    arguments = ["--config", "config.yaml", "--roots.Blots", os.path.relpath(surfaces, folder)]
+    (folder / "photographs").symlink_to(surfaces)
+    arguments = ["--config", "config.yaml", "--roots.Blots", "photographs"]
     return Benchmark(folder, arguments, script("run.py", *arguments, cwd=folder))
 
 
@@ -123,7 +124,7 @@ class TestRows:
             assert row["peak_memory_bytes"] > 1e8
             assert row["environment"]["versions"]["anomalib"]
             assert row["command"].startswith("python ")
-            assert not any(Path(image).is_absolute() for image in row["images"])
+            assert {Path(image).parts[0] for image in row["images"]} <= {"good", "defective"}
 
     def test_seed_reaches_the_model(self, benchmark: Benchmark) -> None:
         """Ear has an argument for it; another seed gives other scores on the same images."""
