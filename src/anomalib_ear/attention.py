@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from anomalib_ear.dino import DinoAttention
+from anomalib_ear.padding import pad_to_multiple
 
 BUNDLED_WEIGHTS = Path(__file__).parent / "pretraining" / "mnist_attention.safetensors"
 PRETRAINING_COMMAND = "python -m anomalib_ear.pretraining --root FOLDER --download --output FILE"
@@ -65,7 +66,7 @@ class SpatialAttention(nn.Module):
 
     def attend(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return features ``(B, channels, h, w)`` and attention ``(B, 1, h, w)`` per scale, at stride 4 of it."""
-        grey = to_grey(image)
+        grey = pad_to_multiple(to_grey(image), 2 ** (self.scales - 1))  # so that every scale has a whole pixel
         attended = []
         for scale in range(self.scales):
             if scale:

@@ -196,10 +196,13 @@ def test_strokes_are_where_the_digits_are() -> None:
     assert means[0].median() > 5 * means[1].median()
 
 
-def test_small_canvases_are_refused(tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A canvas that the attention's coarsest scale cannot see is refused before MNIST is read."""
+@pytest.mark.parametrize("size", ["64", "100"])
+def test_other_canvases_are_refused(
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    """A canvas that the attention's scales cannot halve four times is refused before MNIST is read."""
     with pytest.raises(SystemExit):
-        run_main(tiny_root, tmp_path / "weights.safetensors", "--canvas", "64")
+        run_main(tiny_root, tmp_path / "weights.safetensors", "--canvas", size)
     assert "at least 96" in capsys.readouterr().err
 
 

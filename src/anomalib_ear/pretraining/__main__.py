@@ -39,7 +39,7 @@ def pretrain(
         root: Folder that holds, or will hold, MNIST in torchvision's layout (root/MNIST/raw).
         output: File to write, in safetensors format.
         download: Fetch and unpack MNIST under root where it is missing.
-        canvas: Height and width of a canvas in pixels, at least 96.
+        canvas: Height and width of a canvas in pixels, a multiple of 16, at least 96.
         digits: Times that a digit is on its canvas, at most.
         scale: Smallest and largest magnification of a digit of 28 pixels; strokes are about 3 pixels wide.
         contrast: Smallest and largest difference in brightness between digit and surface, of a range of 1.
@@ -54,11 +54,11 @@ def pretrain(
         Share of the test digits that are named rightly.
 
     Raises:
-        ValueError: If the canvas is smaller than 96 pixels.
+        ValueError: If the canvas is smaller than 96 pixels, or not a multiple of 16.
         FileNotFoundError: If MNIST is not under root.
     """
-    if canvas < SMALLEST_CANVAS:
-        msg = f"canvas must be at least {SMALLEST_CANVAS} pixels, got {canvas}."
+    if canvas < SMALLEST_CANVAS or canvas % 16:  # the coarsest of five scales halves it four times
+        msg = f"canvas must be a multiple of 16, at least {SMALLEST_CANVAS} pixels, got {canvas}."
         raise ValueError(msg)
     settings = CanvasSettings(canvas, digits, tuple(sorted(scale)), tuple(sorted(contrast)), noise, background)
     output.parent.mkdir(parents=True, exist_ok=True)
