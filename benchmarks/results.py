@@ -60,8 +60,16 @@ def read(path: Path) -> list[Row]:
 
 
 def latencies(path: Path) -> dict[tuple[str, str], list[float]]:
-    """Read the newest timing of each data set: seconds per round for each data set and model."""
-    newest = {row["dataset"]: row["latencies"] for row in lines(path) if "latencies" in row}
+    """Read the newest timing of each data set: seconds per round for each data set and model.
+
+    A model that was exported anew since then has no time: the one that is there is another model's.
+    """
+    newest: dict[str, dict[str, list[float]]] = {}
+    for row in lines(path):
+        if "latencies" in row:
+            newest[row["dataset"]] = dict(row["latencies"])
+        elif "exported" in row:
+            newest.get(row["dataset"], {}).pop(row["model"], None)
     return {(dataset, label): seconds for dataset, models in newest.items() for label, seconds in models.items()}
 
 

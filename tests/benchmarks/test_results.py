@@ -4,6 +4,7 @@
 """Files of results and the tables made from them."""
 
 import inspect
+import json
 from pathlib import Path
 
 import anomalib.data
@@ -125,3 +126,14 @@ def test_configurations_name_what_exists(path: Path) -> None:
         assert hasattr(anomalib.models, model.model)
     for dataset in config.datasets.values():
         assert hasattr(anomalib.data, dataset.datamodule)
+
+
+def test_time_of_a_model_ends_with_its_next_export(tmp_path: Path) -> None:
+    """Other models of that timing, and rows that export nothing, keep theirs."""
+    path = tmp_path / "rows.jsonl"
+    timing = {"dataset": "Blots", "latencies": {"Ear": [0.1], "PaDiM": [0.2]}}
+    rows = [timing, {"dataset": "Blots", "model": "PaDiM", "seed": 1}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert results.latencies(path) == {("Blots", "Ear"): [0.1], ("Blots", "PaDiM"): [0.2]}
+    results.append(path, {"dataset": "Blots", "model": "Ear", "seed": 0, "exported": "model.xml"})
+    assert results.latencies(path) == {("Blots", "PaDiM"): [0.2]}
