@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Spatial attention that fires on ends, bends and gatherings of strokes, pre-trained on MNIST.
+"""Spatial attention that fires on strokes of any width, pre-trained on MNIST.
 
 The idea is from Park et al., "Excision and Recovery" (arXiv:2310.04010) and IEEE T-IA 59(3), 2023: an attention learned
 on digits points at what stands out on a surface. The papers publish neither layers nor weights, so the network is ours:
@@ -55,7 +55,7 @@ class SpatialAttention(nn.Module):
         """Return the attention of each pixel.
 
         Args:
-            image: ``(B, C, H, W)`` with C = 1 or 3 and H, W >= 16, values in [0, 1].
+            image: ``(B, C, H, W)`` with C = 1 or 3, any H and W, values in [0, 1].
 
         Returns:
             Attention ``(B, 1, H, W)`` in [0, 1]; the same for ``image`` and ``1 - image``, up to rounding.
@@ -84,7 +84,7 @@ class SpatialAttention(nn.Module):
         Returns:
             Responses ``(B, filters, h, w)``, at least 0, about 0.7 on average.
         """
-        grey = functional.pad(grey, (2, 5, 2, 5), mode="replicate")  # 3 more at the end: the map covers odd sizes too
+        grey = functional.pad(grey, (2, 5, 2, 5), mode="replicate")  # 3 more at the end, for scales of one pixel
         weight = self.filters - self.filters.mean((2, 3), keepdim=True)
         response = functional.conv2d(grey, weight, stride=2).abs()  # zero mean, then abs: polarity drops out
         return torch.log1p(response / (response.mean((1, 2, 3), keepdim=True) + 1e-5))
