@@ -14,7 +14,12 @@ import results
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-RESULTS = {"KolektorSDD": "kolektor", "SurfaceDemo": "surface_demo"}
+RESULTS = {
+    "KolektorSDD": "kolektor",
+    "MagneticTileByTile": "magnetic_tile_by_tile",
+    "MagneticTile": "magnetic_tile",
+    "SurfaceDemo": "surface_demo",
+}
 SECTION = re.compile(r"(?<=<!-- benchmarks/readme\.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
 METRICS = {"image AUROC": "image_AUROC", "pixel AUROC": "pixel_AUROC", "AUPRO": "pixel_AUPRO"}
 

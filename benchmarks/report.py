@@ -86,6 +86,12 @@ class Dataset:
         return results.table(self.rows, (*results.ACCURACY, *results.PROXY))
 
     @property
+    def kinds(self) -> list[list[str]]:
+        """Return the table of image AUROC per kind of defect, empty where kinds are not told apart."""
+        columns = results.kind_columns(self.rows)
+        return results.table(self.rows, columns) if columns else []
+
+    @property
     def cost(self) -> list[list[str]]:
         """Return the table of times and sizes."""
 
@@ -272,6 +278,11 @@ def as_markdown(datasets: Sequence[Dataset]) -> str:
             parts += [
                 f"{dataset.counts}. Mean ± standard deviation over the seeds; one seed: no ±.\n",
                 results.markdown(dataset.accuracy) + "\n",
+                *(
+                    ["Image AUROC per kind of defect:\n", results.markdown(dataset.kinds) + "\n"]
+                    if dataset.kinds
+                    else []
+                ),
                 results.markdown(dataset.cost) + "\n",
                 "Made by\n\n```bash\n" + "\n".join(dataset.commands) + "\n```\n",
                 "On " + "; ".join(dataset.environments) + ".\n",

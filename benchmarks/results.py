@@ -7,10 +7,14 @@ python benchmarks/results.py benchmarks/results/surface_demo.jsonl
 """
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
 
 KEY = ("dataset", "model", "seed")
 Row = dict[str, Any]
@@ -92,10 +96,53 @@ def metric(name: str, source: str = "metrics") -> Callable[[Row], float | None]:
     return lambda row: (row.get(source) or {}).get(name)
 
 
+def scrapped(row: Row, found: float = 0.95) -> float:
+    """Return the share of good parts at or above the threshold that finds this share of the defective ones."""
+    good, defective = split_scores(row)
+    least = math.ceil(found * len(defective))  # defective parts that must be found
+    return float(np.mean(good >= np.sort(defective)[-least]))
+
+
+def missed(row: Row, alarms: float = 0.01) -> float:
+    """Return the share of defective parts below the threshold that this share of the good ones reaches."""
+    good, defective = split_scores(row)
+    most = math.floor(alarms * len(good))  # good parts that may alarm
+    return float(np.mean(defective <= np.sort(good)[-1 - most]))
+
+
+def split_scores(row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of the good and of the defective images."""
+    scores, labels = np.array(row["scores"]), np.array(row["labels"], dtype=bool)
+    return scores[~labels], scores[labels]
+
+
+def kinds(row: Row) -> dict[str, float]:
+    """Return the image AUROC of each kind of defect, where each has a folder of its own, else nothing."""
+    folders = np.array([Path(image).parent.name for image in row["images"]])
+    labels = np.array(row["labels"], dtype=bool)
+    found = sorted(set(folders[labels]))
+    if len(found) < 2 or set(found) & set(folders[~labels]):
+        return {}
+    scores = np.array(row["scores"])
+    chosen = {kind: (folders == kind) | ~labels for kind in found}
+    return {kind: float(roc_auc_score(labels[these], scores[these])) for kind, these in chosen.items()}
+
+
+def kind_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return a column for each kind of defect."""
+
+    def column(kind: str) -> Column:
+        return Column(kind, lambda row: kinds(row).get(kind))
+
+    return [column(kind) for kind in dict.fromkeys(kind for row in rows for kind in kinds(row))]
+
+
 ACCURACY = (
     Column("image AUROC", metric("image_AUROC")),
     Column("image AUPR", metric("image_AUPR")),
     Column("image F1Max", metric("image_F1Max")),
+    Column("good scrapped at 95 % found", scrapped),
+    Column("defects missed at 1 % alarms", missed),
     Column("pixel AUROC", metric("pixel_AUROC")),
     Column("AUPRO", metric("pixel_AUPRO")),
     Column("pixel AUPR", metric("pixel_AUPR")),

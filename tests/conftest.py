@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -74,6 +75,18 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
 
 
+@pytest.fixture(scope="session")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a machine without network and with an empty cache."""
+    return {"HF_HOME": str(tmp_path_factory.mktemp("empty")), "HF_HUB_OFFLINE": "1"}
+
+
+def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set in this process what the environment sets in a new one."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(Path(environment["HF_HOME"], "hub")))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
 class Run(NamedTuple):
     """A finished training.
 
@@ -98,14 +111,17 @@ def folder_arguments(surfaces: Path) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="session")
-def run(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a run of ``anomalib train --model Ear`` with settings other than the defaults."""
+@pytest.fixture(scope="session", params=["pixels", "resnet18"])
+def run(
+    request: pytest.FixtureRequest, surfaces: Path, backbone: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """Return a run of ``anomalib train --model Ear`` in each kind of space, with settings other than the defaults."""
     root = tmp_path_factory.mktemp("run")
     done = cli(
-        "train", "--model", "Ear", "--model.image_size", "[64,96]", "--model.channels", "[4,8,8]",
-        "--model.excised_share", "0.2", "--model.mosaic_size", "4", "--trainer.max_epochs", "2",
-        "--trainer.accelerator", "cpu", *folder_arguments(surfaces), cwd=root,
+        "train", "--model", "Ear", "--model.space", request.param, "--model.image_size", "[64,96]",
+        "--model.channels", "[4,8,8]", "--model.excised_share", "0.2", "--model.mosaic_size", "4",
+        "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu",
+        *folder_arguments(surfaces), cwd=root, environment=backbone,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(root, next(root.rglob("model.ckpt")).resolve(), done.stdout + done.stderr)

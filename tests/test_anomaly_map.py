@@ -6,50 +6,109 @@
 import pytest
 import torch
 
-from anomalib_ear.anomaly_map import SIGMAS, AnomalyMapGenerator, image_score, residual
+from anomalib_ear.anomaly_map import SIGMAS, AnomalyMapGenerator, image_score
 
-SIZE = (64, 96)
-
-
-def test_equal_images_have_no_residual() -> None:
-    """A perfect recovery leaves nothing but the square root's guard."""
-    image = torch.randn(2, 3, *SIZE)
-    assert residual(image, image).max() < 1e-3
+GRID = (10, 14)  # positions: not a multiple of a cell
+SIZE = (80, 112)
 
 
-def test_residual_is_largest_where_the_images_differ() -> None:
-    """A small blob that was not recovered is where the residual has its maximum."""
-    target = torch.zeros(1, 3, *SIZE)
-    target[..., 20:26, 50:56] = 1
-    y, x = divmod(residual(target, torch.zeros_like(target)).flatten().argmax().item(), SIZE[1])
-    assert 16 <= y < 30
-    assert 46 <= x < 60
+def calibrated(residuals: torch.Tensor) -> AnomalyMapGenerator:
+    """Return a generator that knows these residuals as normal."""
+    generator = AnomalyMapGenerator(residuals.shape[1])
+    generator.calibrate(residuals)
+    return generator
+
+
+def normal(count: int, dimensions: int = 5, seed: int = 0) -> torch.Tensor:
+    """Draw residuals ``(count, dimensions, *GRID)`` whose channels depend on each other."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(dimensions, dimensions, generator=torch.Generator().manual_seed(9))
+    return torch.einsum("ij,njhw->nihw", mixing, torch.randn(count, dimensions, *GRID, generator=generator))
+
+
+def test_normal_residuals_stay_below_a_half() -> None:
+    """Residuals like those of the calibration are normal nearly everywhere, on images it has not seen."""
+    anomaly_map = calibrated(normal(64))(normal(16, seed=1), SIZE)
+    assert anomaly_map.shape == (16, 1, *SIZE)
+    assert (anomaly_map > 0.5).float().mean() < 0.01
 
 
 def test_half_is_reached_at_the_bound_of_normal_surfaces() -> None:
-    """A residual of mean + SIGMAS·std of the defect-free ones scores 0.5."""
-    residuals = torch.rand(16, 1, *SIZE, generator=torch.Generator().manual_seed(0)) + 1
-    generator = AnomalyMapGenerator()
-    generator.calibrate(residuals)
-    bound = (residuals.mean() + SIGMAS * residuals.std()).expand(1, 1, *SIZE)
-    torch.testing.assert_close(generator(bound), torch.full((1, 1, *SIZE), 0.5), atol=0.02, rtol=0)
+    """A residual whose logarithm is mean + SIGMAS·std of the defect-free ones scores 0.5."""
+    noise = torch.randn(200, 1, *GRID, generator=torch.Generator().manual_seed(0))
+    generator = calibrated((0.3 * noise).exp())
+    bound = torch.full((1, 1, *GRID), SIGMAS * 0.3).exp()
+    torch.testing.assert_close(generator(bound, SIZE), torch.full((1, 1, *SIZE), 0.5), atol=0.03, rtol=0)
 
 
 def test_a_busy_place_is_judged_by_its_own_normality() -> None:
     """The same residual is more anomalous on the quiet half of a surface than on its busy half."""
-    residuals = torch.rand(16, 1, *SIZE, generator=torch.Generator().manual_seed(0))
-    residuals[..., SIZE[1] // 2 :] *= 10
-    generator = AnomalyMapGenerator()
-    generator.calibrate(residuals)
-    anomaly_map = generator(torch.ones(1, 1, *SIZE))
-    assert anomaly_map[0, 0, 32, 8] > anomaly_map[0, 0, 32, -8] + 0.2
+    residuals = normal(32, 1)
+    residuals[..., GRID[1] // 2 :] *= 10
+    anomaly_map = calibrated(residuals)(torch.full((1, 1, *GRID), 8.0), SIZE)
+    assert anomaly_map[0, 0, 40, 16] > anomaly_map[0, 0, 40, -16] + 0.1
 
 
-@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_a_direction_that_never_varies_is_the_most_telling() -> None:
+    """Of two residuals of one length, the one across what normal surfaces do is the more anomalous."""
+    residuals = normal(64, 2)
+    residuals[:, 1] = residuals[:, 0] + 0.1 * residuals[:, 1]  # the channels go together
+    along, across = torch.tensor([[1.0, 1.0], [1.0, -1.0]])[..., None, None].expand(2, 2, *GRID).split(1)
+    generator = calibrated(residuals)
+    assert generator(across, SIZE).mean() > generator(along, SIZE).mean() + 0.1
+
+
+def test_a_defect_is_where_the_map_is_highest() -> None:
+    """Position (3, 11) of the residual is that share of the map's height and width."""
+    residuals = normal(1, seed=1)
+    residuals[..., 3, 11] += 20
+    y, x = divmod(calibrated(normal(64))(residuals, SIZE).flatten().argmax().item(), SIZE[1])
+    assert abs(y - 8 * 3.5) <= 8
+    assert abs(x - 8 * 11.5) <= 8
+
+
+@pytest.mark.parametrize("grid", [(10, 14), (20, 28), (13, 9), (1, 1)], ids=str)
+def test_images_of_another_size_use_the_statistics_of_their_places(grid: tuple[int, int]) -> None:
+    """The bound is that of the same share of height and width."""
+    residuals = normal(32, 1)
+    residuals[..., GRID[1] // 2 :] *= 10
+    anomaly_map = calibrated(residuals)(torch.full((2, 1, *grid), 8.0), SIZE)
+    assert anomaly_map.shape == (2, 1, *SIZE)
+    assert anomaly_map.isfinite().all()
+    if grid[1] > 4:
+        assert anomaly_map[..., :16].mean() > anomaly_map[..., -16:].mean() + 0.1
+
+
+def test_large_images_have_no_more_cells_than_small_ones() -> None:
+    """The statistics of a large image take no more memory: their number is bounded."""
+    residuals = torch.randn(2, 1, 100, 230, generator=torch.Generator().manual_seed(0))
+    generator = calibrated(residuals)
+    rows, columns = generator.whitening.shape[:2]
+    assert rows <= 20
+    assert columns <= 20
+    assert generator(residuals, (100, 230)).shape == (2, 1, 100, 230)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_image_is_enough_to_calibrate(count: int) -> None:
+    """Too few images for the spread at a place borrow it from the other places."""
+    anomaly_map = calibrated(normal(count, 8))(normal(4, 8, seed=1), SIZE)
+    assert anomaly_map.isfinite().all()
+    assert anomaly_map.mean() < 0.6
+
+
+def test_flat_residuals_calibrate() -> None:
+    """Surfaces that are recovered without any residual do not divide by zero."""
+    anomaly_map = calibrated(torch.zeros(4, 3, *GRID))(torch.ones(1, 3, *GRID), SIZE)
+    assert anomaly_map.isfinite().all()
+    assert anomaly_map.min() > 0.5
+
+
+@pytest.mark.parametrize("scale", [1e1, 1e2, 1e3])
 def test_the_worst_defects_keep_their_order(scale: float) -> None:
     """The map stays below one and grows with the residual, however large."""
-    generator = AnomalyMapGenerator()
-    lower, higher = generator(torch.tensor([scale, 1.01 * scale]).reshape(2, 1, 1, 1))
+    residuals = torch.tensor([scale, 1.1 * scale]).reshape(2, 1, 1, 1).expand(2, 1, *GRID)
+    lower, higher = calibrated(normal(64, 1))(residuals, SIZE).mean(dim=(1, 2, 3))
     assert lower < higher < 1
 
 

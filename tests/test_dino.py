@@ -14,7 +14,6 @@ import torch
 from anomalib.data import Folder
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.engine import Engine
-from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,10 +21,15 @@ from torch import Tensor
 from anomalib_ear import Ear
 from anomalib_ear.attention import load_attention
 from anomalib_ear.dino import DinoAttention
-from conftest import Run, cli, folder_arguments
+from conftest import Run, cli, folder_arguments, use
 
 PATCHES = {16: "vit_small_patch16_224.dino", 8: "vit_small_patch8_224.dino"}
-TINY = {"image_size": (56, 88), "channels": (4, 8, 8), "visualizer": False}  # multiples of 8, but not of 16 pixels
+TINY = {
+    "space": "pixels",
+    "image_size": (56, 88),
+    "channels": (4, 8, 8),
+    "visualizer": False,
+}  # multiples of 8, but not of 16 pixels
 
 
 def sharpened(name: str) -> dict[str, Tensor]:
@@ -66,19 +70,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
 
 
-@pytest.fixture(scope="session")
-def nothing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the environment of a machine without network and with an empty cache."""
-    return {"HF_HOME": str(tmp_path_factory.mktemp("empty")), "HF_HUB_OFFLINE": "1"}
-
-
 @pytest.fixture(scope="module")
 def dino_run(surfaces: Path, cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run of ``anomalib train --model Ear --model.attention dino``, long enough for masks to matter."""
     root = tmp_path_factory.mktemp("dino")
     done = cli(
         "train", "--model", "Ear", "--model.attention", "dino", "--model.image_size", "[56,88]",
-        "--model.channels", "[4,8,8]", "--model.skip_gates", "[true,true]", "--model.learning_rate", "0.02",
+        "--model.space", "pixels", "--model.channels", "[4,8,8]", "--model.skip_gates", "[true,true]",
+        "--model.learning_rate", "0.02",
         "--trainer.max_epochs", "4", "--trainer.accelerator", "cpu",
         *folder_arguments(surfaces), cwd=root, environment=cache,
     )  # fmt: skip
@@ -207,12 +206,6 @@ class TestExport:
         """A graph traced for one size gives torch's map."""
         dino = shallow(patch)
         assert_same(dino, compiled(dino, (1, 3, *size), tmp_path), size)
-
-
-def use(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set in this process what the environment sets in a new one."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(Path(environment["HF_HOME"], "hub")))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 class TestWeights:

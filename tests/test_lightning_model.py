@@ -15,11 +15,12 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from anomalib_ear import Ear
+from anomalib_ear import Ear, torch_model
+from anomalib_ear.attention import load_attention
 from anomalib_ear.lightning_model import DEFAULT_EPOCHS
-from conftest import Run, cli, folder_arguments
+from conftest import Run, cli, folder_arguments, use
 
-TINY = {"image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
+TINY = {"space": "pixels", "image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
 
 
 def folder(surfaces: Path) -> Folder:
@@ -179,6 +180,45 @@ class TestCheckpoints:
         key = "unet.head.weight"
         assert torch.equal(states[0][key], states[1][key])
         assert not torch.equal(states[0][key], states[2][key])
+
+
+class TestSpaces:
+    """What is recovered is a choice."""
+
+    def test_attention_s_features_need_no_download(
+        self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With nothing in the cache and no network, they find the blots."""
+        use(nothing, monkeypatch)
+        model = train(surfaces, tmp_path, space="attention")
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
+        assert engine.test(model, datamodule=folder(surfaces))[0]["image_AUROC"] > 0.9
+
+    def test_a_checkpoint_brings_its_features(self, surfaces: Path, tmp_path: Path) -> None:
+        """A restored model has the weights that were trained with, and one network for features and attention."""
+        train(surfaces, tmp_path, space="attention")
+        again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).model
+        torch.testing.assert_close(dict(again.space.network.state_dict()), dict(load_attention().state_dict()))
+        assert again.attention is again.space.network
+
+    def test_missing_weights_stop_training_before_its_first_step(
+        self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The constructor needs no weights, training does; the error says what works without."""
+        use(nothing, monkeypatch)
+        with pytest.raises(FileNotFoundError, match=r"'attention' needs no download"):
+            train(surfaces, tmp_path, space="resnet34")
+
+    def test_all_training_images_calibrate_the_last_epoch(
+        self, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At the end the statistics are those of every training image, not of the few that are kept."""
+        monkeypatch.setattr(torch_model, "CALIBRATION_IMAGES", 2)
+        model = train(surfaces, tmp_path, space="attention").model
+        all_images = model.anomaly_map.mean.clone()
+        model.calibrate()
+        assert len(model.calibration_images) == 2
+        assert (model.anomaly_map.mean - all_images).abs().mean() > 0.01
 
 
 class StopAfterOne(Callback):

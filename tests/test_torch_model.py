@@ -102,7 +102,7 @@ def test_faint_surfaces_score_as_vivid_ones(contrast: float) -> None:
         reference(vivid)
     reference.keep_for_calibration(vivid)
     reference.calibrate()
-    assert (model.eval()(batch).anomaly_map - reference.eval()(vivid).anomaly_map).abs().mean() < 0.02
+    assert (model.eval()(batch).anomaly_map - reference.eval()(vivid).anomaly_map).abs().mean() < 0.05
 
 
 def test_attention_and_mask_do_not_learn(model: EarModel) -> None:

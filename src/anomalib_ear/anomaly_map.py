@@ -3,51 +3,37 @@
 
 """From the difference between image and recovery to an anomaly map.
 
-CLAP (arXiv 2411.07546) scores EAR's recovery by multi-scale gradient magnitude similarity. That divides by local
-contrast and is blind to soft blotches; we take the multi-scale gradient of the difference instead. What a defect-free
-surface shows is not the same everywhere (edges, texture, brightness), so the residual is judged against the residuals
-of defect-free images at the same place.
+What a defect-free surface shows is not the same everywhere (edges, texture, brightness), nor the same in every feature,
+so a residual is judged against those of defect-free images at the same place: by its Mahalanobis length first, which
+weighs each direction by how much it varies there (as PaDiM does with features themselves: Defard et al., ICPR 2021
+workshops), and that length by its own distribution there, which is close to log-normal.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.loss import gradient_magnitude
+from anomalib_ear.padding import pad_to_multiple
 
-SCALES = 4
-# Side in pixels of the mean filter over the residual, as RIAD has it (Zavrtanik et al., 2021).
-SMOOTHING = 21
 # Exponent of the generalised mean that scores an image; with infinity it would be the maximum.
 SCORE_POWER = 64
-# Side in pixels of the cells in which the residual's statistics are taken: large enough that a few dozen images tell
-# mean and spread, small enough to follow the parts of a product.
-CELL = 32
+# Side of the cells that have a second moment of their own, in positions of the residual. With 1 the statistics of an
+# image of 640 x 256 pixels would take half a gigabyte.
+CELL = 2
+# Most cells along height or width; those of larger images are larger. A cell of 448 channels takes 0.8 MB.
+MOST_CELLS = 20
+# Weight of the second moment over all cells in each cell's own, in residuals per direction: the estimate of a cell with
+# fewer than this many is mostly the shared one.
+PRIOR = 2
+# Share of the mean variance that every direction has at least, against directions that hardly vary.
+RIDGE = 0.01
 # Standard deviations above the mean of defect-free surfaces at which the anomaly map reaches one half.
 SIGMAS = 3.0
-
-
-def residual(target: Tensor, recovered: Tensor) -> Tensor:
-    """Gradient magnitude of the difference, averaged over channels, summed over scales and smoothed.
-
-    Args:
-        target: Standardised image, ``(N, D, H, W)``; ``H`` and ``W`` multiples of ``2 ** (SCALES - 1)``.
-        recovered: Standardised recovery, ``(N, D, H, W)``.
-
-    Returns:
-        Residual of shape ``(N, 1, H, W)``, 0 where the recovery equals the image up to a constant.
-    """
-    n, d, h, w = target.shape
-    difference = target - recovered
-    total = target.new_zeros((n, 1, h, w))
-    for scale in range(SCALES):
-        if scale:
-            difference = F.avg_pool2d(difference, 2)
-        magnitude = gradient_magnitude(difference).reshape(n, d, h >> scale, w >> scale).mean(dim=1, keepdim=True)
-        total = total + F.interpolate(magnitude, size=(h, w), mode="bilinear", align_corners=False)
-    # A mean over a square, one axis after the other: the same sum with a tenth of the additions.
-    total = F.avg_pool2d(total, (SMOOTHING, 1), 1, (SMOOTHING // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(total, (1, SMOOTHING), 1, (0, SMOOTHING // 2), count_include_pad=False)
+# Natural logarithm of the odds per standard deviation: small enough that the worst defects keep their order in float32.
+STEEPNESS = 0.2
+_TINY = 1e-12
 
 
 def image_score(anomaly_map: Tensor) -> Tensor:
@@ -69,44 +55,115 @@ def image_score(anomaly_map: Tensor) -> Tensor:
 
 
 class AnomalyMapGenerator(nn.Module):
-    """Judge residuals against those of defect-free images.
+    """Judge residuals against those of defect-free images at the same place.
 
     Attributes:
-        mean: Mean residual of defect-free images per cell, ``(1, 1, h, w)``.
+        whitening: Per cell of ``CELL`` × ``CELL`` positions or more, the matrix that makes the second moment of
+            defect-free residuals the identity, ``(rows, columns, K, K)``.
+        mean: Mean logarithm of the length of defect-free residuals per position, ``(1, 1, h, w)``.
         std: Its standard deviation, same shape.
     """
 
+    whitening: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, dimensions: int = 1) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.ones(1, 1, 1, 1))
-        self.register_buffer("std", torch.zeros(1, 1, 1, 1))
+        self.register_buffer("whitening", torch.eye(dimensions).reshape(1, 1, dimensions, dimensions))
+        self.register_buffer("mean", torch.zeros(1, 1, 1, 1))
+        self.register_buffer("std", torch.ones(1, 1, 1, 1))
 
     def calibrate(self, residuals: Tensor) -> None:
         """Take the statistics of defect-free residuals.
 
         Args:
-            residuals: Residuals of ``K`` defect-free images, ``(K, 1, H, W)``.
+            residuals: Residuals of defect-free images, ``(n, K, h, w)``, of any floating type.
         """
-        size = (-(-residuals.shape[-2] // CELL), -(-residuals.shape[-1] // CELL))
-        mean = F.adaptive_avg_pool2d(residuals.mean(dim=0, keepdim=True), size)
-        square = F.adaptive_avg_pool2d(residuals.square().mean(dim=0, keepdim=True), size)
-        self.mean = mean
-        self.std = (square - mean.square()).clamp(min=0).sqrt()
+        k, *size = residuals.shape[1:]
+        sides = [max(CELL, math.ceil(length / MOST_CELLS)) for length in size]
+        grid = (math.ceil(size[0] / sides[0]), math.ceil(size[1] / sides[1]))
+        device = self.whitening.device
+        identity = torch.eye(k, device=device)
+        cells = [to_cells(part, grid).flatten(0, 1) for part in residuals.split(64)]  # (cells, K, n') each
+        moments = torch.zeros(grid[0] * grid[1], k, k, device=device)
+        for part in cells:
+            for index, cell in enumerate(part):  # one by one, such that copies in float32 stay small
+                moments[index] += cell.float() @ cell.float().T
+        count = sum(part.shape[-1] for part in cells)
+        shared = moments.mean(dim=0) / count
+        moments = (moments + PRIOR * k * shared) / (count + PRIOR * k)
+        ridge = RIDGE * shared.diagonal().mean() + _TINY
+        factors = torch.linalg.cholesky(moments + ridge * identity)
+        whitening = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
+        self.whitening = whitening.reshape(*grid, k, k)
+        lengths = torch.cat([self.length(part.float()) for part in residuals.split(8)])
+        self.mean = lengths.mean(dim=0, keepdim=True)
+        # Towards that of all positions together: a few images may agree at one of them by chance.
+        few = PRIOR / (len(lengths) + PRIOR)
+        variance = (1 - few) * (lengths - self.mean).square().mean(dim=0, keepdim=True) + few * lengths.var(
+            correction=0
+        )
+        self.std = variance.sqrt().clamp(min=1e-3)
 
-    def forward(self, residuals: Tensor) -> Tensor:
+    def length(self, residuals: Tensor) -> Tensor:
+        """Return the logarithm of the Mahalanobis length, ``(N, K, h, w)`` → ``(N, 1, h, w)``."""
+        height, width = residuals.shape[-2:]
+        rows, columns, k = self.whitening.shape[:3]
+        cells = to_cells(residuals, (rows, columns))  # (rows, columns, K, N·a·b)
+        whitened = torch.bmm(self.whitening.reshape(-1, k, k), cells.flatten(0, 1))
+        square = whitened.square().mean(dim=1)  # (cells, N·a·b)
+        square = from_cells(square, (rows, columns), residuals)[..., :height, :width]
+        return (square + _TINY).log() / 2
+
+    def forward(self, residuals: Tensor, size: tuple[int, int]) -> Tensor:
         """Map residuals to anomaly scores on one scale for all images.
 
         Args:
-            residuals: Residuals of shape ``(N, 1, H, W)``.
+            residuals: Residuals of shape ``(N, K, h, w)``.
+            size: Height and width of the map in pixels.
 
         Returns:
-            Anomaly map of shape ``(N, 1, H, W)`` in [0, 1): 0.5 where the residual lies ``SIGMAS`` standard deviations
-            above the mean of defect-free images. It never saturates, so that the worst defects keep their order.
+            Anomaly map of shape ``(N, 1, *size)`` in [0, 1): 0.5 where a residual lies ``SIGMAS`` standard deviations
+            above the mean of defect-free images. It does not saturate, so that the worst defects keep their order.
         """
-        bound = F.interpolate(
-            self.mean + SIGMAS * self.std, size=residuals.shape[-2:], mode="bilinear", align_corners=False
+        mean, std = (
+            F.interpolate(statistic, size=residuals.shape[-2:], mode="bilinear", align_corners=False)
+            for statistic in (self.mean, self.std)
         )
-        return residuals / (residuals + bound)
+        deviation = (self.length(residuals) - mean) / std
+        deviation = F.avg_pool2d(deviation, 3, 1, 1, count_include_pad=False)
+        deviation = F.interpolate(deviation, size=size, mode="bilinear", align_corners=False)
+        return torch.sigmoid(STEEPNESS * (deviation - SIGMAS))
+
+
+def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Sort positions into the cells of a grid.
+
+    Args:
+        residuals: Shape ``(N, K, h, w)``; the last row and column are repeated where the grid does not divide them.
+        grid: Number of cells along height and width.
+
+    Returns:
+        Shape ``(*grid, K, N·a·b)`` with ``a`` × ``b`` positions per cell.
+    """
+    padded = pad_to_multiple(residuals, grid)
+    n, k, h, w = padded.shape
+    split = padded.reshape(n, k, grid[0], h // grid[0], grid[1], w // grid[1])
+    return split.permute(2, 4, 1, 0, 3, 5).flatten(3)
+
+
+def from_cells(cells: Tensor, grid: tuple[int, int], like: Tensor) -> Tensor:
+    """Undo :func:`to_cells` for one value per position.
+
+    Args:
+        cells: Shape ``(rows · columns, N·a·b)``.
+        grid: Number of cells along height and width.
+        like: The residuals ``(N, K, h, w)`` that were sorted.
+
+    Returns:
+        Shape ``(N, 1, h', w')``, at the padded size.
+    """
+    n, _, h, w = like.shape
+    a, b = (h + grid[0] - 1) // grid[0], (w + grid[1] - 1) // grid[1]
+    return cells.reshape(*grid, n, a, b).permute(2, 0, 3, 1, 4).reshape(n, 1, grid[0] * a, grid[1] * b)

@@ -60,7 +60,12 @@ class SpatialAttention(nn.Module):
         Returns:
             Attention ``(B, 1, H, W)`` in [0, 1]; the same for ``image`` and ``1 - image``, up to rounding.
         """
-        attention = merge_scales([attention for _, attention in self.attend(image)])
+        return self.spread(self.attend(image), image)
+
+    @staticmethod
+    def spread(attended: Sequence[tuple[Tensor, Tensor]], image: Tensor) -> Tensor:
+        """Merge the attention of all scales and bring it to the image's size, ``(B, 1, H, W)``."""
+        attention = merge_scales([attention for _, attention in attended])
         attention = functional.interpolate(attention, scale_factor=4, mode="bilinear")
         return attention[..., : image.shape[-2], : image.shape[-1]]
 

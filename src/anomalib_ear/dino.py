@@ -10,24 +10,19 @@ all tokens by all tokens.
 """
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
-from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from anomalib_ear.padding import pad_to_multiple
+from anomalib_ear.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from timm.layers.attention import Attention
-
-_WEIGHTS = "model.safetensors"
 
 
 class DinoAttention(nn.Module):
@@ -143,30 +138,10 @@ def cubic_weights(in_size: int, out_size: int, like: Tensor) -> Tensor:
 
 
 def _create(name: str, *, pretrained: bool) -> VisionTransformer:
-    """Build a network without a head, with weights from safetensors only: timm's other sources may be pickles."""
-    source = {"source": "hf-hub", "hf_hub_filename": _WEIGHTS}
-    try:
-        vit = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, dynamic_img_size=True, pretrained_cfg_overlay=source
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
-        msg = (
-            f"no DINO weights: {_WEIGHTS} of timm/{name} is not in the Hugging Face cache and could not be downloaded. "
-            f"On a machine with network run: hf download timm/{name} {_WEIGHTS}; then copy its folder to "
-            f"{str(_folder(name))!r}, or set HF_HOME to a copy of its cache. The attention 'mnist' needs no download."
-        )
-        raise FileNotFoundError(msg) from error
-    except (SafetensorError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        msg = (
-            f"cannot use {_WEIGHTS} of timm/{name} in {str(_folder(name))!r}: {error}. Delete that folder, to have it "
-            "downloaded anew."
-        )
-        raise ValueError(msg) from error
+    """Build a network without a head."""
+    arguments: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
+    if pretrained:
+        vit = load_pretrained(name, fallback="The attention 'mnist' needs no download.", **arguments)
+    else:
+        vit = timm.create_model(name, **arguments)
     return cast("VisionTransformer", vit)
-
-
-def _folder(name: str) -> Path:
-    """Return where the Hugging Face cache keeps a network of timm's."""
-    return Path(constants.HF_HUB_CACHE) / f"models--timm--{name}"

@@ -10,7 +10,7 @@ Masking" (arXiv 2310.04010).
 import inspect
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -24,19 +24,19 @@ from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
+from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
 import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import build_attention, load_attention
-from anomalib_ear.loss import EarLoss
 from anomalib_ear.masking import Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
 from anomalib_ear.pre_processing import exportable_transform
 from anomalib_ear.registration import keep_gates_in_export
-from anomalib_ear.space import PixelSpace
+from anomalib_ear.space import AttentionSpace, build_space
 from anomalib_ear.torch_model import EarModel
 from anomalib_ear.unet import SkipGatedUNet
 from anomalib_ear.visualizer import EarVisualizer
@@ -44,6 +44,8 @@ from anomalib_ear.visualizer import EarVisualizer
 logger = logging.getLogger(__name__)
 
 DEFAULT_EPOCHS = 20
+# Values of the residuals that the anomaly map is calibrated by at the end of training: 1 GiB in half precision.
+CALIBRATION_VALUES = 2**29
 # What a trainer has that was told nothing, and nobody asks of it: recovery is learned in a few dozen epochs.
 _LIGHTNING_EPOCHS = 1000
 
@@ -62,6 +64,10 @@ class Ear(AnomalibModule):
     command's arguments needs repeating, and only ``skip_gates`` can be changed.
 
     Args:
+        space: What is recovered and compared: ``"resnet18"`` or another convolutional network of timm's, by whose
+            features at strides 4, 8 and 16 (pre-trained on ImageNet; the first training downloads them); by those of
+            the bundled attention network, ``"attention"``; or the ``"pixels"`` themselves, as the paper has it. The
+            last two download nothing.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
@@ -71,15 +77,18 @@ class Ear(AnomalibModule):
             random disjoint masks (12 passes per image, and three times as long to train), or ``"none"``. The next
             four arguments are the attention mask's.
         excised_share: Share of the image's pixels to excise, in (0, 1), before dilation.
-        dilation: Radius in pixels by which each excised region grows.
-        hint: What stands in an excised region: ``"mosaic"`` (block averages) or ``"empty"`` (the mean colour).
-        mosaic_size: Side of a mosaic block in pixels.
+        dilation: Radius by which each excised region grows, in pixels or, of features, squares of 16 x 16 pixels.
+            Defaults to 2 pixels or 0 squares.
+        hint: What stands in an excised region: ``"mosaic"`` (block averages) or ``"empty"`` (the mean). Defaults to a
+            mosaic of pixels, and to emptiness in features.
+        mosaic_size: Side of a mosaic block, in pixels or, of features, squares of 16 x 16 pixels. Defaults to 8 pixels
+            or 2 squares.
         attention: ``"mnist"`` for the attention that comes with the package; ``"dino"`` or ``"dino8"`` for that of
             DINO, a transformer pre-trained on ImageNet without labels, with patches of 16 or 8 pixels (slower), which
             the first training downloads from Hugging Face; or the path of a safetensors file written by
             ``python -m anomalib_ear.pretraining``. Trained models carry its weights.
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
-            ``2 ** k`` pixels per side.
+            ``2 ** k`` pixels per side. Defaults to 16, 32, 64, 96, 128 for pixels and to 64, 96, 128 for features.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
         seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
             are the datamodule's (``--data.seed``).
@@ -99,15 +108,16 @@ class Ear(AnomalibModule):
 
     def __init__(
         self,
+        space: str = "resnet18",
         image_size: tuple[int, int] | None = None,
         skip_gates: Sequence[bool] | None = None,
         masking: Literal["attention", "random", "none"] = "attention",
         excised_share: float = 0.1,
-        dilation: int = 2,
-        hint: Hint = "mosaic",
-        mosaic_size: int = 8,
+        dilation: int | None = None,
+        hint: Hint | None = None,
+        mosaic_size: int | None = None,
         attention: str = "mnist",
-        channels: Sequence[int] = (16, 32, 64, 96, 128),
+        channels: Sequence[int] | None = None,
         learning_rate: float = 2e-3,
         seed: int | None = 0,
         max_epochs: int | None = None,
@@ -129,13 +139,12 @@ class Ear(AnomalibModule):
         self._is_calibrated = False
         self._first_epoch = 0
         self._seeded_epoch: int | None = None
-        self.loss = EarLoss()
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             self.model = self._build()
         # Another number may suit the checkpoint that is loaded next; on_fit_start and on_load_checkpoint insist.
-        if skip_gates is None or len(skip_gates) == len(channels) - 1:
+        if skip_gates is None or len(skip_gates) == len(self.model.unet.gates):
             self._set_gates()
         if skip_gates is not None:
             keep_gates_in_export()
@@ -143,22 +152,33 @@ class Ear(AnomalibModule):
     def _build(self) -> EarModel:
         """Build the network that the hyperparameters ask for; its attention is loaded when training begins."""
         args = self.hparams
-        names = ("excised_share", "dilation", "hint", "mosaic_size")
+        space = build_space(args["space"])
+        dilation, hint, mosaic_size = args["dilation"], args["hint"], args["mosaic_size"]
+        masking = args["masking"]
         maskings = {
-            "attention": Masking(**{name: args[name] for name in names}),
+            "attention": Masking(
+                excised_share=args["excised_share"],
+                dilation=space.dilation if dilation is None else dilation,
+                hint=hint or ("mosaic" if space.mosaic_size else "empty"),
+                mosaic_size=(space.mosaic_size or 2) if mosaic_size is None else mosaic_size,
+            ),
             "random": RandomMasking(),
             "none": None,
         }
-        masking = args["masking"]
         if masking not in maskings:
             msg = f"masking must be one of {', '.join(maskings)}, got {masking!r}."
             raise ValueError(msg)
-        space = PixelSpace()
-        unet = SkipGatedUNet(space.channels + 1, space.channels, args["channels"], patch_size=2)
+        attention: nn.Module | None = None
+        if masking == "attention":
+            attention = build_attention(args["attention"])
+            if isinstance(space, AttentionSpace) and args["attention"] == "mnist":
+                attention = space.network  # one look for both
+        channels = space.unet_channels if args["channels"] is None else args["channels"]
+        unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, channels, patch_size=space.patch_size)
         return EarModel(
             space=space,
             unet=unet.to(memory_format=torch.channels_last),
-            attention=build_attention(args["attention"]) if masking == "attention" else None,
+            attention=attention,
             masking=maskings[masking],
         )
 
@@ -179,7 +199,8 @@ class Ear(AnomalibModule):
         image = cast("Tensor", batch.image)
         self.model.keep_for_calibration(image)
         recovery = self.model(image)
-        loss = self.loss(recovery.recovered, recovery.target) + self.loss(recovery.gated, recovery.target)
+        compare = self.model.space.loss
+        loss = compare(recovery.recovered, recovery.target) + compare(recovery.gated, recovery.target)
         self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=len(image))
         return {"loss": loss}
 
@@ -194,8 +215,10 @@ class Ear(AnomalibModule):
 
         The attention stays in training mode, which changes nothing in it: Lightning warns of modules in the other one.
         """
-        if self.model.attention is not None and self._first_epoch == 0:  # a checkpoint brings the weights
-            self.model.attention.load_state_dict(load_attention(self.hparams["attention"]).state_dict())
+        if self._first_epoch == 0:  # a checkpoint brings the weights
+            self.model.space.load_pretrained()
+            if self.model.attention is not None:
+                self.model.attention.load_state_dict(load_attention(self.hparams["attention"]).state_dict())
         self._set_gates()
         self._seed(self._first_epoch)
 
@@ -219,9 +242,27 @@ class Ear(AnomalibModule):
         self._calibrate()
 
     def _calibrate(self) -> None:
-        if not self._is_calibrated:
-            self.model.calibrate()
-            self._is_calibrated = True
+        """Calibrate by the images that are kept, at the end of training by all."""
+        if self._is_calibrated:
+            return
+        is_last = self.trainer.global_step >= self.trainer.estimated_stepping_batches
+        self.model.calibrate(self._training_images() if is_last else None)
+        self._is_calibrated = True
+
+    def _training_images(self) -> Iterator[Tensor]:
+        """Yield the training images, evenly spaced where there are too many."""
+        loader = cast("DataLoader[Any]", self.trainer.train_dataloader)
+        count = len(cast("Sized", loader.dataset))
+        height, width = self.model.calibration_images.shape[-2:]
+        values = self.model.space.residual_dimensions * height * width // self.model.position**2
+        wanted = max(min(count, CALIBRATION_VALUES // max(values, 1)), 1)
+        subset = Subset(loader.dataset, torch.linspace(0, count - 1, wanted).long().tolist())
+        transform = self.pre_processor.transform if isinstance(self.pre_processor, PreProcessor) else None
+        for batch in DataLoader(
+            subset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+        ):
+            image = batch.image.to(self.device)
+            yield transform(image) if transform else image
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Become the model that the checkpoint was made from, but for the gates asked for here.
@@ -318,9 +359,11 @@ class Ear(AnomalibModule):
     ) -> Path:
         """Export as anomalib does, by default as one file of opset 18, which needs no down-conversion."""
         if input_size is None:
-            # anomalib traces with 32 x 32 pixels: the deepest level would have one, and a traced 1 is never dynamic.
-            side = 2 * self.model.stride + 1
-            shapes = {0: Dim("batch_size"), 2: Dim("height", min=side), 3: Dim("width", min=side)}
+            # The least size is what anomalib traces with, and a traced 1 is never dynamic: neither the deepest level of
+            # the U-Net nor a cell of the anomaly map may have a side of one position.
+            cells = self.model.anomaly_map.whitening.shape[:2]
+            height, width = (2 * max(self.model.stride, self.model.position * count) + 1 for count in cells)
+            shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
         kwargs = {"opset_version": 18, "external_data": False} | kwargs
         return super().to_onnx(export_root, model_file_name, input_size, **kwargs)

@@ -7,22 +7,23 @@ import torch
 from torch import Tensor
 
 
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of a number.
+def pad_to_multiple(image: Tensor, multiple: int | tuple[int, int]) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of a number, or of one number each.
 
     By indices, because the remainder in a traced ``pad`` is more than torch's export can reason about.
 
     Args:
         image: Shape ``(N, C, H, W)``.
-        multiple: Number that the result's height and width are multiples of.
+        multiple: Number that the result's height and width are multiples of, or one for each of the two.
 
     Returns:
         Shape ``(N, C, H', W')``, the image at the top left.
     """
-    for dim in (-2, -1):
+    multiples = (multiple, multiple) if isinstance(multiple, int) else multiple
+    for dim, factor in zip((-2, -1), multiples, strict=True):
         size = image.shape[dim]
-        if isinstance(size, int) and size % multiple == 0:
+        if isinstance(size, int) and size % factor == 0:
             continue
-        index = torch.arange((size + multiple - 1) // multiple * multiple, device=image.device)
+        index = torch.arange((size + factor - 1) // factor * factor, device=image.device)
         image = image.index_select(dim, index.clamp(max=size - 1))
     return image

@@ -8,32 +8,33 @@ Masking" (arXiv 2310.04010). Everything is as in the abstract where it says so; 
 calibration are ours (see this package's README).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import lcm
 from typing import Any, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.anomaly_map import SCALES, AnomalyMapGenerator, image_score, residual
+from anomalib_ear.anomaly_map import AnomalyMapGenerator, image_score
 from anomalib_ear.masking import Masking, RandomMasking
 from anomalib_ear.padding import pad_to_multiple
 from anomalib_ear.precision import has_bfloat16
-from anomalib_ear.space import PixelSpace
+from anomalib_ear.space import AttentionSpace, Space
 from anomalib_ear.unet import SkipGatedUNet
 
-# Defect-free images that the model keeps to calibrate itself by.
+# Defect-free images that the model keeps to calibrate itself by, should its gates be changed.
 CALIBRATION_IMAGES = 32
 
 
 class Recovery(NamedTuple):
-    """What a recovery yields, all at the padded size.
+    """What a recovery yields, all at the padded size and the space's resolution ``h`` × ``w``.
 
     Attributes:
-        target: Standardised image, ``(N, D, H, W)``.
-        mask: ``(N, 1, H, W)``, 1 = excised; the first one, where several random masks compose a recovery.
-        recovered: Standardised recovery, ``(N, D, H, W)``; in training with every skip on, else by the gates.
+        target: Standardised features, ``(N, D, h, w)``.
+        mask: ``(N, 1, h, w)``, 1 = excised; the first one, where several random masks compose a recovery.
+        recovered: Standardised recovery, ``(N, D, h, w)``; in training with every skip on, else by the gates.
         gated: In training a second recovery of the same image, with some skips off; else ``None``.
     """
 
@@ -55,6 +56,8 @@ class EarModel(nn.Module):
         masking: Mask rule and hint, random masks, or ``None`` for no masking.
 
     Attributes:
+        stride: Images are padded to multiples of this, in pixels.
+        position: Side in pixels of the square that one position of the residual stands for.
         calibration_images: ``(K, C, H, W)``, uint8, the defect-free images that the anomaly map is calibrated by. They
             travel in the checkpoint, so that a change of gates is followed by a calibration that needs no data set.
         calibrated_gates: Gates that the anomaly map is calibrated for, bool, one per skip.
@@ -66,7 +69,7 @@ class EarModel(nn.Module):
     def __init__(
         self,
         *,
-        space: PixelSpace,
+        space: Space,
         unet: SkipGatedUNet,
         attention: nn.Module | None = None,
         masking: Masking | RandomMasking | None = None,
@@ -79,8 +82,9 @@ class EarModel(nn.Module):
         self.attention = attention
         self.masking = masking
         self.unet = unet
-        self.anomaly_map = AnomalyMapGenerator()
-        self.stride = lcm(unet.stride, masking.stride if masking else 1, 2 ** (SCALES - 1))
+        self.anomaly_map = AnomalyMapGenerator(space.residual_dimensions)
+        self.position = space.stride * space.residual_stride
+        self.stride = space.stride * lcm(unet.stride, masking.stride if masking else 1, space.residual_stride)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
         self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]
@@ -102,7 +106,9 @@ class EarModel(nn.Module):
             self.check(image)
         if self.training:
             return self.recover(image)[0]
-        anomaly_map = self.anomaly_map(self.residual(image))
+        residual = self.residual(image)
+        size = (residual.shape[-2] * self.position, residual.shape[-1] * self.position)
+        anomaly_map = self.anomaly_map(residual, size)
         anomaly_map = anomaly_map[..., : image.shape[-2], : image.shape[-1]]  # (N, 1, H, W)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
 
@@ -112,10 +118,11 @@ class EarModel(nn.Module):
         if image.ndim != 4 or channels != self.space.channels:  # N, C, H, W
             msg = f"image must have shape (N, {self.space.channels}, H, W), got {tuple(image.shape)}."
             raise ValueError(msg)
-        if min(height, width) < self.unet.stride:
+        smallest = max(self.space.stride, self.unet.stride)
+        if min(height, width) < smallest:
             msg = (
-                f"image must be at least {self.unet.stride} x {self.unet.stride} pixels for a U-Net of "
-                f"{len(self.unet.encoder)} levels, got {height} x {width}. Resize it, or give fewer channels."
+                f"image must be at least {smallest} x {smallest} pixels for this space and a U-Net of "
+                f"{len(self.unet.encoder)} levels, got {height} x {width}. Resize it."
             )
             raise ValueError(msg)
         if not image.isfinite().all():
@@ -130,9 +137,9 @@ class EarModel(nn.Module):
             image: Image of shape ``(N, C, H, W)``, values in [0, 1].
 
         Returns:
-            Residual of shape ``(N, 1, H', W')`` at the size padded to the stride, 0 or more.
+            Residual of shape ``(N, K, h, w)`` of the image padded to the stride.
         """
-        residuals = [residual(recovery.target, recovery.recovered) for recovery in self.recover(image)]
+        residuals = [self.space.residual(recovery.target, recovery.recovered) for recovery in self.recover(image)]
         return residuals[0] if len(residuals) == 1 else torch.stack(residuals).mean(dim=0)
 
     def recover(self, image: Tensor) -> list[Recovery]:
@@ -145,13 +152,20 @@ class EarModel(nn.Module):
             One recovery; with random masks in evaluation mode one for each size of cells.
         """
         image = pad_to_multiple(image, self.stride)
-        target = self.space(image)
+        attention: Tensor | None = None
+        # The network whose features are recovered may be the attention too: then it looks only once.
+        if isinstance(self.space, AttentionSpace) and self.attention is self.space.network:
+            target, attention = self.space.attend(image)
+        else:
+            target = self.space(image)
+            if self.attention is not None:
+                attention = self.attention(image)
         if isinstance(self.masking, RandomMasking):
             excisions = self.masking(target)
-        elif self.attention is not None and self.masking is not None:
-            excisions = [[self.masking(target, self.attention(image))]]
+        elif attention is not None and self.masking is not None:
+            excisions = [[self.masking(target, F.avg_pool2d(attention, self.space.stride))]]
         else:
-            excisions = [[(target, torch.zeros_like(image[:, :1]))]]
+            excisions = [[(target, torch.zeros_like(target[:, :1]))]]
         recoveries = []
         for parts in excisions:
             masks = [mask for _, mask in parts]
@@ -188,11 +202,19 @@ class EarModel(nn.Module):
             self.calibration_images = torch.cat([kept, (wanted.detach() * 255).round().to(torch.uint8)])
 
     @torch.no_grad()
-    def calibrate(self) -> None:
-        """Calibrate the anomaly map for the present gates; restores the mode of the model."""
+    def calibrate(self, images: Iterable[Tensor] | None = None) -> None:
+        """Calibrate the anomaly map for the present gates; restores the mode of the model.
+
+        Args:
+            images: Batches ``(N, C, H, W)`` of defect-free images of one size, values in [0, 1]. Defaults to those
+                that were kept.
+        """
+        if images is None:
+            images = (image.float() / 255 for image in self.calibration_images.split(1))
         training = self.training
         self.eval()
-        residuals = [self.residual(image.float() / 255) for image in self.calibration_images.split(1)]
+        # Half precision: on hundreds of images they take as much memory as the images themselves.
+        residuals = [self.residual(image).half() for image in images]
         self.train(training)
         if residuals:
             self.anomaly_map.calibrate(torch.cat(residuals))
@@ -214,6 +236,7 @@ class EarModel(nn.Module):
         # The sizes of these depend on the training images.
         for owner, name in (
             (self, "calibration_images"),
+            (self.anomaly_map, "whitening"),
             (self.anomaly_map, "mean"),
             (self.anomaly_map, "std"),
         ):

@@ -18,6 +18,7 @@ from anomalib.visualization.image.functional import (
     visualize_mask,
 )
 from PIL import Image
+from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 from torchvision.transforms.v2.functional import to_pil_image
 
 if TYPE_CHECKING:
@@ -80,8 +81,11 @@ def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa
     images, maps = cast("Tensor", batch.image), cast("Tensor", batch.anomaly_map)
     height, width = images.shape[-2:]
     recovery = model.recover(images)[0]
-    mask = recovery.mask[..., :height, :width]
-    recovered = model.space.to_image(recovery.recovered)[..., :height, :width]
+    # At the padded size, from positions to pixels.
+    mask, recovered = (
+        F.interpolate(panel, scale_factor=model.space.stride, mode="nearest")[..., :height, :width]
+        for panel in (recovery.mask, model.space.to_image(recovery.recovered))
+    )
     pictures = []
     for index, image in enumerate(images):
         photo = to_pil_image(image)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anomalib.data
 import anomalib.models
+import detection
 import jsonargparse
 import numpy as np
 import pytest
@@ -30,6 +31,33 @@ COMMITTED = sorted((readme.ROOT / "benchmarks" / "results").rglob("*.jsonl"))
 def row(model: str = "Ear", seed: int = 0, auroc: float = 0.5) -> results.Row:
     """Return as much of a row as a table needs."""
     return {"dataset": "D", "model": model, "seed": seed, "metrics": {"image_AUROC": auroc}}
+
+
+class TestProduction:
+    """What a line asks: how many good parts are scrapped, how many defects are missed."""
+
+    SCORES = (0.1, 0.2, 0.3, 0.7, 0.4, 0.5, 0.6, 0.8)
+
+    def scored(self, *, split_folders: bool = True) -> results.Row:
+        """Return a row of four good and four defective images."""
+        folders = ("good",) * 4 + (("crack", "crack", "stain", "stain") if split_folders else ("good",) * 4)
+        images = [f"{folder}/{index}.png" for index, folder in enumerate(folders)]
+        return row() | {"scores": list(self.SCORES), "labels": [False] * 4 + [True] * 4, "images": images}
+
+    def test_good_parts_are_scrapped_to_find_defects(self) -> None:
+        """All defects are found from 0.4 on, where one of four good parts is scrapped; three of them from 0.5 on."""
+        assert results.scrapped(self.scored(), found=1) == 0.25
+        assert results.scrapped(self.scored(), found=0.25) == 0
+
+    def test_defects_are_missed_to_spare_good_parts(self) -> None:
+        """Without any false alarm only the defect above 0.7 is found; with one in four, all are."""
+        assert results.missed(self.scored(), alarms=0.01) == 0.75
+        assert results.missed(self.scored(), alarms=0.5) == 0
+
+    def test_kinds_of_defects_are_their_folders(self) -> None:
+        """Each kind against all good images; none where good and defective images share folders."""
+        assert results.kinds(self.scored()) == {"crack": 0.75, "stain": 0.875}
+        assert results.kinds(self.scored(split_folders=False)) == {}
 
 
 class TestFile:
@@ -105,6 +133,10 @@ class TestCommitted:
         """The tables beside them are theirs."""
         expected = report.as_markdown(report.collect(path))
         assert path.with_suffix(".md").read_text(encoding="utf-8") == expected, "run `python benchmarks/report.py`"
+
+    def test_detection_shows_them(self) -> None:
+        """`python benchmarks/detection.py` writes the page about detection."""
+        assert detection.OUTPUT.read_text(encoding="utf-8") == detection.text(), "run `python benchmarks/detection.py`"
 
     @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
     def test_were_made_with_the_present_defaults(self, path: Path) -> None:

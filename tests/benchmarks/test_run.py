@@ -41,7 +41,11 @@ CONFIG = {
         }
     },
     "models": {
-        "Ear": {"model": "Ear", "arguments": {"channels": [4, 8, 8]}, "variants": [{}, {"masking": "random"}]},
+        "Ear": {
+            "model": "Ear",
+            "arguments": {"space": "pixels", "channels": [4, 8, 8]},
+            "variants": [{}, {"masking": "random"}],
+        },
         "PaDiM": {
             "model": "Padim",
             "arguments": {"pre_trained": False, "layers": ["layer1"], "n_features": 20},

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Write what Ear detects beside its rivals, and against the targets that it was built for.
+
+python benchmarks/detection.py
+
+Reads the results that ``run.py`` wrote and writes ``benchmarks/results/detection.md``.
+"""
+
+import statistics
+from pathlib import Path
+
+import results
+
+FOLDER = Path(__file__).with_name("results")
+OUTPUT = FOLDER / "detection.md"
+MODEL, OFFLINE = "Ear", "Ear, attention's features"
+# Data set: its results, and the least values of Ear's metrics.
+TARGETS = {
+    "KolektorSDD": ("kolektor", {"image_AUROC": 0.93, "pixel_AUROC": 0.95, "pixel_AUPRO": 0.78}),
+    "MagneticTile": ("magnetic_tile", {"image_AUROC": 0.90, "pixel_AUROC": 0.75}),
+    "MagneticTileByTile": ("magnetic_tile_by_tile", {}),
+    "SurfaceDemo": ("surface_demo", {"image_AUROC": 0.98}),
+}
+# Those of the space that needs no ImageNet weights.
+OFFLINE_TARGETS = {"MagneticTile": {"image_AUROC": 0.80}}
+INTRODUCTION = f"""\
+Metrics of raw scores on the test images; mean ± standard deviation over the seeds, one seed: no ±. Ear is the default,
+with ResNet-18's ImageNet features; “{OFFLINE}” needs no ImageNet weights. What a line asks: the share of good
+parts that is scrapped where 95 % of the defective ones are found, and of defective parts missed where 1 % of the
+good ones alarms.
+"""
+
+
+def text() -> str:
+    """Return the page."""
+    parts = [
+        "<!-- Written by benchmarks/detection.py; edit nothing here. -->\n",
+        "# Detection\n",
+        INTRODUCTION,
+    ]
+    for dataset, (name, targets) in TARGETS.items():
+        path = FOLDER / f"{name}.jsonl"
+        rows = [row for row in results.read(path) if "error" not in row]
+        parts += [f"## {dataset}\n", results.markdown(results.table(rows, results.ACCURACY)) + "\n"]
+        if columns := results.kind_columns(rows):
+            parts += ["Image AUROC per kind of defect:\n", results.markdown(results.table(rows, columns)) + "\n"]
+        lines = [
+            against(rows, model, metric, least)
+            for model, wanted in ((MODEL, targets), (OFFLINE, OFFLINE_TARGETS.get(dataset, {})))
+            for metric, least in wanted.items()
+        ]
+        if lines:
+            parts.append(results.markdown([["target", "at least", "reached", "difference"], *lines]) + "\n")
+        commands = dict.fromkeys(row["command"] for row in rows)
+        parts.append("```bash\n" + "\n".join(commands) + "\n```\n")
+    return "\n".join(parts)
+
+
+def against(rows: list[results.Row], model: str, metric: str, least: float) -> list[str]:
+    """Return a line of the table of targets."""
+    reached = statistics.mean(row["metrics"][metric] for row in rows if row["model"] == model)
+    label = f"{model}: {metric.replace('_', ' ').replace('pixel AUPRO', 'AUPRO')}"
+    return [label, f"{least:.2f}", f"{reached:.3f}", f"{reached - least:+.3f}"]
+
+
+if __name__ == "__main__":
+    OUTPUT.write_text(text(), encoding="utf-8")

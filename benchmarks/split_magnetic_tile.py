@@ -1,0 +1,53 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Split the magnetic tiles such that no good tile is on both sides.
+
+    python benchmarks/split_magnetic_tile.py --root FOLDER --output datasets/magnetic_tile_by_tile
+
+Each tile was photographed under six lights (``exp1`` to ``exp6``). Numbers in the files' names count the photographs of
+all of them in the order of the tiles, so that those of one tile lie side by side: the good ones are cut into runs of
+numbers, and a fifth of the runs, drawn by lot, is for testing. The output has links, not copies.
+"""
+
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+
+RUNS = 25
+DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
+
+
+def number(file: Path) -> int:
+    """Return the number of a photograph: ``exp1_num_10181.jpg`` → 10181."""
+    return int(file.stem.rsplit("_", 1)[-1])
+
+
+def split(root: Path, output: Path, seed: int = 0) -> None:
+    """Link the photographs into ``good_train``, ``good_test``, the defects' folders and ``masks``.
+
+    Args:
+        root: Folder of the tiles, with ``good``.
+        output: Folder to write, which must not exist.
+        seed: Seed of the lots.
+    """
+    good = sorted((root / "good").glob("*"), key=number)
+    if not good:
+        msg = f"{root / 'good'} holds no photographs."
+        raise SystemExit(msg)
+    output.mkdir(parents=True)
+    runs = np.array_split(np.arange(len(good)), RUNS)
+    test = set(np.random.default_rng(seed).permutation(RUNS)[: RUNS // 5].tolist())
+    for side in ("good_train", "good_test"):
+        (output / side).mkdir()
+    for index, run in enumerate(runs):
+        for position in run:
+            file = good[position]
+            (output / ("good_test" if index in test else "good_train") / file.name).symlink_to(file.resolve())
+    for folder in (*DEFECTS, "masks"):
+        (output / folder).symlink_to((root / folder).resolve())
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(split, as_positional=False)
