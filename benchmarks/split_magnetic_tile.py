@@ -36,17 +36,24 @@ def split(root: Path, output: Path, seed: int = 0) -> None:
     if not good:
         msg = f"{root / 'good'} holds no photographs."
         raise SystemExit(msg)
-    output.mkdir(parents=True)
-    runs = np.array_split(np.arange(len(good)), RUNS)
+    if output.exists():
+        msg = f"{output} exists; name another folder or remove it."
+        raise SystemExit(msg)
     test = set(np.random.default_rng(seed).permutation(RUNS)[: RUNS // 5].tolist())
-    for side in ("good_train", "good_test"):
-        (output / side).mkdir()
-    for index, run in enumerate(runs):
+    for index, run in enumerate(np.array_split(np.arange(len(good)), RUNS)):
         for position in run:
-            file = good[position]
-            (output / ("good_test" if index in test else "good_train") / file.name).symlink_to(file.resolve())
-    for folder in (*DEFECTS, "masks"):
-        (output / folder).symlink_to((root / folder).resolve())
+            link(good[position], output / ("good_test" if index in test else "good_train"))
+    # Files, not folders: a row names its images by the folder that holds them.
+    for kind in DEFECTS:
+        for folder in (Path(kind), Path("masks", kind)):
+            for file in sorted((root / folder).iterdir()):
+                link(file, output / folder)
+
+
+def link(file: Path, folder: Path) -> None:
+    """Link to a file from a folder, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file.name).symlink_to(file.resolve())
 
 
 if __name__ == "__main__":
