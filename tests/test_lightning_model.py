@@ -198,8 +198,8 @@ class TestSpaces:
         """A restored model has the weights that were trained with, and one network for features and attention."""
         train(surfaces, tmp_path, space="attention")
         again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).model
-        torch.testing.assert_close(dict(again.space.network.state_dict()), dict(load_attention().state_dict()))
-        assert again.attention is again.space.network
+        torch.testing.assert_close(dict(again.space.attention.state_dict()), dict(load_attention().state_dict()))
+        assert again.attention is again.space.attention
 
     def test_missing_weights_stop_training_before_its_first_step(
         self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

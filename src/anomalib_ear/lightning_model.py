@@ -31,12 +31,12 @@ from torchvision.transforms.v2 import Resize
 
 import _anomalib_ear_hook
 from anomalib_ear import metrics
-from anomalib_ear.attention import build_attention, load_attention
+from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
 from anomalib_ear.masking import Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
 from anomalib_ear.pre_processing import exportable_transform
 from anomalib_ear.registration import keep_gates_in_export
-from anomalib_ear.space import AttentionSpace, build_space
+from anomalib_ear.space import FeatureSpace, build_space
 from anomalib_ear.torch_model import EarModel
 from anomalib_ear.unet import SkipGatedUNet
 from anomalib_ear.visualizer import EarVisualizer
@@ -64,10 +64,10 @@ class Ear(AnomalibModule):
     command's arguments needs repeating, and only ``skip_gates`` can be changed.
 
     Args:
-        space: What is recovered and compared: ``"resnet18"`` or another convolutional network of timm's, by whose
-            features at strides 4, 8 and 16 (pre-trained on ImageNet; the first training downloads them); by those of
-            the bundled attention network, ``"attention"``; or the ``"pixels"`` themselves, as the paper has it. The
-            last two download nothing.
+        space: What is recovered and compared: ``"attention"`` for the features of the attention network;
+            ``"resnet18"``, or another convolutional network of timm's, for these and its own at strides 4, 8 and 16
+            (pre-trained on ImageNet; the first training downloads them); or the ``"pixels"`` themselves, as the paper
+            has it. The first and the last download nothing.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
@@ -171,8 +171,8 @@ class Ear(AnomalibModule):
         attention: nn.Module | None = None
         if masking == "attention":
             attention = build_attention(args["attention"])
-            if isinstance(space, AttentionSpace) and args["attention"] == "mnist":
-                attention = space.network  # one look for both
+            if isinstance(space, FeatureSpace) and isinstance(attention, SpatialAttention):
+                attention = space.attention  # one look for both
         channels = space.unet_channels if args["channels"] is None else args["channels"]
         unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, channels, patch_size=space.patch_size)
         return EarModel(

@@ -21,7 +21,7 @@ from anomalib_ear.anomaly_map import AnomalyMapGenerator, image_score
 from anomalib_ear.masking import Masking, RandomMasking
 from anomalib_ear.padding import pad_to_multiple
 from anomalib_ear.precision import has_bfloat16
-from anomalib_ear.space import AttentionSpace, Space
+from anomalib_ear.space import FeatureSpace, Space
 from anomalib_ear.unet import SkipGatedUNet
 
 # Defect-free images that the model keeps to calibrate itself by, should its gates be changed.
@@ -153,8 +153,7 @@ class EarModel(nn.Module):
         """
         image = pad_to_multiple(image, self.stride)
         attention: Tensor | None = None
-        # The network whose features are recovered may be the attention too: then it looks only once.
-        if isinstance(self.space, AttentionSpace) and self.attention is self.space.network:
+        if isinstance(self.space, FeatureSpace) and self.attention is self.space.attention:  # one look for both
             target, attention = self.space.attend(image)
         else:
             target = self.space(image)

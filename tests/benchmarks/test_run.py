@@ -156,6 +156,25 @@ class TestRows:
             assert row["proxy"] != row["metrics"]
 
 
+def test_the_worst_failures_are_on_one_picture(benchmark: Benchmark, tmp_path: Path) -> None:
+    """Left the defective images of the lowest scores, right the good ones of the highest, with five steps each."""
+    arguments = ["--results_file", "tiny.jsonl", "--output", tmp_path / "sheet.png", "--count", "2"]
+    done = script("failures.py", *arguments, "--dataset", "Blots", cwd=benchmark.folder)
+    assert done.returncode == 0, done.stderr
+    row = next(row for row in benchmark.rows() if results.key(row) == ("Blots", "Ear", 0))
+    ranked = [image for _, image in sorted(zip(row["scores"], row["images"], strict=True))]
+    expected = [
+        *[image for image in ranked if image.startswith("defective")][:2],
+        *[image for image in reversed(ranked) if image.startswith("good")][:2],
+    ]
+    assert [line.strip() for line in done.stdout.splitlines() if ".png" in line] == expected
+    panel = (256, round(256 * 64 / 96))
+    assert Image.open(tmp_path / "sheet.png").size == (10 * panel[0], 2 * panel[1])
+
+    done = script("failures.py", *arguments, "--dataset", "Blobs", cwd=benchmark.folder)
+    assert "tiny.jsonl has no finished row of Ear on Blobs with seed 0" in done.stderr
+
+
 def test_a_second_run_does_only_what_is_missing(benchmark: Benchmark, tmp_path: Path) -> None:
     """After a kill: the whole rows stay, the torn last line goes, the missing and the failed are run."""
     shutil.copytree(benchmark.folder, tmp_path / "again", symlinks=True)
