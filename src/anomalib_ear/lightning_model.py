@@ -32,6 +32,7 @@ from torchvision.transforms.v2 import Resize
 import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
+from anomalib_ear.export import describe, note_in_onnx, note_in_openvino
 from anomalib_ear.masking import Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
 from anomalib_ear.pre_processing import exportable_transform
@@ -366,7 +367,26 @@ class Ear(AnomalibModule):
             shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
         kwargs = {"opset_version": 18, "external_data": False} | kwargs
-        return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
+        self._insist_on_training()
+        path: Path = super().to_onnx(export_root, model_file_name, input_size, **kwargs)
+        note_in_onnx(path, describe(self.post_processor))
+        return path
+
+    def to_openvino(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's
+        """Export as anomalib does, and note precision and thresholds in the model."""
+        path: Path = super().to_openvino(*args, **kwargs)
+        note_in_openvino(path, describe(self.post_processor))
+        return path
+
+    def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's
+        """Export as anomalib does."""
+        self._insist_on_training()
+        return super().to_torch(*args, **kwargs)
+
+    def _insist_on_training(self) -> None:
+        if len(self.model.calibration_images) == 0:
+            msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
+            raise ValueError(msg)
 
 
 def one_cycle(progress: float) -> float:

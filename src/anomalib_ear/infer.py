@@ -1,0 +1,369 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Score photographs with an exported model, on the line.
+
+python -m anomalib_ear.infer --model model.xml --input FOLDER --output FOLDER
+
+Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse and tqdm are enough. Decoding, inference and
+writing overlap; memory holds a few photographs, however many there are.
+"""
+
+import csv
+import glob
+import hashlib
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, NamedTuple
+
+import jsonargparse
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
+from PIL import Image
+from tqdm import tqdm
+
+COLUMNS = ("path", "raw_score", "normalised_score", "label")
+LABELS = ("good", "defective")
+# Section of an exported model's metadata.
+METADATA = "anomalib_ear"
+# Longest side in pixels of a heat map.
+PICTURE_SIZE = 1024
+# Share of the photograph's brightness behind a heat map.
+_BACKGROUND = 0.4
+# Processes ended by Ctrl-C have this status.
+_INTERRUPTED = 130
+
+
+class Scores(NamedTuple):
+    """What is known of one photograph.
+
+    Attributes:
+        path: As found under the input.
+        raw: Score before normalisation in [0, 1), ``None`` where the model does not say its threshold.
+        normalised: Score in [0, 1), where 0.5 is the trained threshold.
+    """
+
+    path: Path
+    raw: float | None
+    normalised: float
+
+
+class Model:
+    """An exported model, compiled to take photographs of any size as bytes.
+
+    Args:
+        path: OpenVINO model (``.xml``).
+        hint: What to compile for.
+        precision: Precision of the arithmetic; ``None`` for the one that scores and thresholds were made with.
+
+    Attributes:
+        requests: How many photographs it works on at a time.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or its weights are missing.
+        ValueError: If it is not an anomaly model.
+    """
+
+    def __init__(self, path: Path, hint: Literal["latency", "throughput"], precision: str | None = None) -> None:
+        for file in (path, path.with_suffix(".bin")):
+            if not file.is_file():
+                msg = f"no file {file}: a model is two files, .xml and .bin, as `anomalib export` writes them."
+                raise FileNotFoundError(msg)
+        core = openvino.Core()
+        model = core.read_model(path)
+        names = {name for output in model.outputs for name in output.get_names()}
+        if not {"pred_score", "anomaly_map"} <= names:
+            msg = f"{path} has outputs {', '.join(sorted(names))}, an anomaly model has pred_score and anomaly_map."
+            raise ValueError(msg)
+        self.threshold = float(_metadata(model, "image_threshold") or "nan")
+        preparation = PrePostProcessor(model)
+        tensor = preparation.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+        tensor.set_spatial_dynamic_shape()
+        preparation.input().model().set_layout(openvino.Layout("NCHW"))
+        steps = preparation.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+        if model.input(0).partial_shape[2].is_static:  # exported for one size: resized as training does, with antialias
+            steps.resize(ResizeAlgorithm.RESIZE_BILINEAR_PILLOW)
+        # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
+        configuration = {
+            "PERFORMANCE_HINT": hint.upper(),
+            "INFERENCE_PRECISION_HINT": precision or _metadata(model, "precision") or "f32",
+        }
+        self._compiled = core.compile_model(preparation.build(), "CPU", configuration)
+        self._queue = openvino.AsyncInferQueue(self._compiled)
+        self._queue.set_callback(self._done)
+        self._lock = Lock()
+        self.requests = len(self._queue)
+
+    def start(self, photograph: NDArray[np.uint8], result: "Future[dict[str, NDArray[np.float32]]]") -> None:
+        """Start inference; waits while every request is busy. May be called from any thread.
+
+        Args:
+            photograph: ``(H, W, 3)``.
+            result: Gets ``pred_score`` and ``anomaly_map`` when they are there.
+        """
+        with self._lock:  # two threads could be given the same idle request
+            self._queue.start_async({0: photograph[None]}, result)
+
+    @staticmethod
+    def _done(request: openvino.InferRequest, result: "Future[dict[str, NDArray[np.float32]]]") -> None:
+        # Copies, because the request's memory is used again at once.
+        result.set_result({name: request.get_tensor(name).data.copy() for name in ("pred_score", "anomaly_map")})
+
+    def raw(self, normalised: float) -> float | None:
+        """Undo the normalisation, which divides a score's odds by the threshold's."""
+        if np.isnan(self.threshold):
+            return None
+        above, below = normalised * self.threshold, (1 - normalised) * (1 - self.threshold)
+        return above / (above + below)
+
+
+def _metadata(model: openvino.Model, name: str) -> str | None:
+    """Return what the export noted, ``None`` for models of others."""
+    return model.get_rt_info([METADATA, name]).astype(str) if model.has_rt_info([METADATA, name]) else None
+
+
+def find(source: str) -> dict[Path, Path]:
+    """Find photographs.
+
+    Args:
+        source: Folder (searched with its subfolders), file, or pattern.
+
+    Returns:
+        Each file, sorted, by its path under the folder or under what all have in common.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    Image.init()
+    path = Path(source)
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.suffix.lower() in Image.EXTENSION and file.is_file()]
+        root = path
+    else:
+        files = [path] if path.is_file() else [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207
+        files = [file for file in files if file.is_file()]
+        root = Path(os.path.commonpath([file.parent for file in files])) if files else path
+    if not files:
+        msg = f"no photographs at {source!r}: give a folder, a file, or a pattern in quotes."
+        raise FileNotFoundError(msg)
+    return {file.relative_to(root): file for file in sorted(files)}
+
+
+def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """Draw an anomaly map over its photograph, on a scale that is the same for all images.
+
+    Args:
+        photograph: The photograph.
+        anomaly_map: ``(h, w)`` in [0, 1).
+
+    Returns:
+        The photograph in grey and dim; from the threshold of pixels, 0.5, on up to 1 it turns red, yellow and white.
+    """
+    photograph = photograph.convert("L")
+    photograph.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
+    level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
+    hot = (6 * level[..., None] - np.array([3, 4, 5])).clip(0, 1)  # (H, W, 3)
+    grey = np.asarray(photograph, dtype=np.float32)[..., None] / 255 * _BACKGROUND
+    return Image.fromarray((np.maximum(hot, grey) * 255).round().astype(np.uint8))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    picture.save(partial, format="PNG", compress_level=1)
+    partial.replace(path)
+
+
+class Line:
+    """Photographs in, scores and pictures out, in order.
+
+    Args:
+        model: The model.
+        output: Folder of the pictures.
+        heat_maps: Whether to draw heat maps.
+        anomaly_maps: Whether to write anomaly maps.
+    """
+
+    def __init__(self, model: Model, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
+        self.model, self.output = model, output
+        self.heat_maps, self.anomaly_maps = heat_maps, anomaly_maps
+        self.workers = os.cpu_count() or 1
+        # Photographs between disk and disk at any time: enough that nobody waits, whatever the folder's size.
+        self.most = self.model.requests + 2 * self.workers
+
+    def run(self, files: dict[Path, Path]) -> Iterator[tuple[Path, Scores | Exception]]:
+        """Yield scores in the order of the files, or why there are none."""
+        pending: deque[tuple[Path, Future[Scores]]] = deque()
+        with ThreadPoolExecutor(self.workers) as decoders, ThreadPoolExecutor(self.workers) as writers:
+            try:
+                for name, file in files.items():
+                    if len(pending) == self.most:
+                        yield _result(*pending.popleft())
+                    scored: Future[Scores] = Future()
+                    pending.append((name, scored))
+                    decoders.submit(self._start, name, file, scored, writers)
+                while pending:
+                    yield _result(*pending.popleft())
+            finally:
+                for _, scored in pending:
+                    scored.cancel()
+
+    def _start(self, name: Path, file: Path, scored: "Future[Scores]", writers: ThreadPoolExecutor) -> None:
+        """Decode a photograph and start inference."""
+        if not scored.set_running_or_notify_cancel():
+            return
+        try:
+            with Image.open(file) as opened:
+                photograph = opened.convert("RGB")
+            inferred: Future[dict[str, NDArray[np.float32]]] = Future()
+            inferred.add_done_callback(lambda done: writers.submit(self._finish, name, photograph, done, scored))
+            self.model.start(np.asarray(photograph), inferred)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a file, the run goes on
+            scored.set_exception(error)
+
+    def _finish(
+        self,
+        name: Path,
+        photograph: Image.Image,
+        inferred: "Future[dict[str, NDArray[np.float32]]]",
+        scored: "Future[Scores]",
+    ) -> None:
+        """Write pictures and hand over the score, in this order: a photograph with a score has its pictures."""
+        try:
+            outputs = inferred.result()
+            anomaly_map = outputs["anomaly_map"].squeeze()
+            picture = name.with_name(name.name + ".png")  # with the photograph's suffix, of which there may be several
+            if self.anomaly_maps:
+                levels = (anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
+                save(Image.fromarray(levels), self.output / "anomaly_maps" / picture)
+            if self.heat_maps:
+                save(heat_map(photograph, anomaly_map), self.output / "heat_maps" / picture)
+            score = float(outputs["pred_score"].item())
+            scored.set_result(Scores(name, self.model.raw(score), score))
+        except Exception as error:  # noqa: BLE001  the run reports it and goes on
+            scored.set_exception(error)
+
+
+def _result(name: Path, scored: "Future[Scores]") -> tuple[Path, Scores | Exception]:
+    """Wait for a photograph."""
+    error = scored.exception()
+    return name, (error if isinstance(error, Exception) else scored.result())
+
+
+def begin(table: Path, run: dict[str, Any], *, resume: bool) -> set[str]:
+    """Begin a table of scores, or go on with it.
+
+    Args:
+        table: File of the scores.
+        run: What scores depend on; must be the same when a table goes on.
+        resume: Whether to go on.
+
+    Returns:
+        Photographs that have scores.
+
+    Raises:
+        FileExistsError: If there is a table, and it was not said to go on with it.
+        ValueError: If it was made in another way.
+    """
+    note = table.with_suffix(".json")
+    if not table.exists():
+        table.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        table.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+        return set()
+    if not resume:
+        msg = f"{table} is there already: go on with it by --resume, or give another --output."
+        raise FileExistsError(msg)
+    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    changed = [name for name in run if before.get(name) != run[name]]
+    if changed:
+        msg = f"{table} was begun with another {' and '.join(changed)}: give the same, or another --output."
+        raise ValueError(msg)
+    text = table.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]  # a killed run may leave a torn line
+    if whole != text:
+        table.write_text(whole, encoding="utf-8")
+    return {row["path"] for row in csv.DictReader(whole.splitlines())}
+
+
+def infer(
+    model: Path,
+    input: str,  # noqa: A002  the option's name
+    output: Path,
+    threshold: float = 0.5,
+    precision: Literal["f32", "bf16", "f16"] | None = None,
+    hint: Literal["latency", "throughput"] = "throughput",
+    heat_maps: bool = True,
+    anomaly_maps: bool = False,
+    resume: bool = False,
+) -> int:
+    """Score photographs with an exported model.
+
+    Args:
+        model: OpenVINO model (.xml, with its .bin beside it).
+        input: Folder, which is searched with its subfolders, file, or pattern in quotes.
+        output: Folder for scores.csv, heat_maps/ and anomaly_maps/.
+        threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
+        precision: Precision of the arithmetic. Defaults to the one that scores and thresholds were made with.
+        hint: Whether each photograph (latency) or all together (throughput) shall be done soon.
+        heat_maps: Whether to write pictures, on one scale for all.
+        anomaly_maps: Whether to write normalised maps as 16-bit PNGs, 65535 for 1.
+        resume: Whether to go on with a table of scores that an interrupted run left.
+
+    Returns:
+        Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
+    """
+    if not 0 <= threshold <= 1:
+        msg = f"threshold must lie in [0, 1], got {threshold}; 0.5 is the trained one."
+        raise ValueError(msg)
+    files = find(input)
+    loaded = Model(model, hint, precision)
+    digest = hashlib.sha256(model.read_bytes() + model.with_suffix(".bin").read_bytes()).hexdigest()
+    table = output / "scores.csv"
+    done = begin(table, {"model": digest, "threshold": threshold, "precision": precision}, resume=resume)
+    files = {name: file for name, file in files.items() if name.as_posix() not in done}
+    line = Line(loaded, output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
+    failed, counts = [], dict.fromkeys(LABELS, 0)
+    status = 0
+    with table.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        try:
+            for name, result in tqdm(line.run(files), total=len(files), unit="image"):
+                if isinstance(result, Exception):
+                    failed.append(f"{files[name]}: {' '.join(str(result).split())}")
+                    tqdm.write(f"not scored: {failed[-1]}", file=sys.stderr)
+                    continue
+                label = LABELS[result.normalised > threshold]
+                counts[label] += 1
+                raw = "" if result.raw is None else f"{result.raw:.6f}"
+                writer.writerow((name.as_posix(), raw, f"{result.normalised:.6f}", label))
+                file.flush()
+        except KeyboardInterrupt:
+            print("Interrupted; --resume goes on.", file=sys.stderr)
+            status = _INTERRUPTED
+    print(f"{counts['good']} good, {counts['defective']} defective, {len(failed)} not scored. Scores: {table}")
+    for text in failed:
+        print(f"  {text}", file=sys.stderr)
+    return status or int(bool(failed))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command, with errors of its arguments as one line."""
+    try:
+        return int(jsonargparse.auto_cli(infer, as_positional=False, args=arguments))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
