@@ -1,16 +1,17 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Write the committed results into the README's table.
+"""Write the committed results into the README's tables.
 
 python benchmarks/readme.py
 """
 
+import json
 import re
-import statistics
 from pathlib import Path
 
 import results
+import throughput
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -25,19 +26,16 @@ METRICS = {"image AUROC": "image_AUROC", "pixel AUROC": "pixel_AUROC", "AUPRO": 
 
 
 def section() -> str:
-    """Lay out one table per data set, the best image AUROC first."""
+    """Lay out one table per data set, the best image AUROC first, and one of speed."""
     parts = []
     for dataset, name in RESULTS.items():
         path = ROOT / "benchmarks" / "results" / f"{name}.jsonl"
-        seconds = {model: statistics.median(times) for (_, model), times in results.latencies(path).items()}
-
-        def latency(row: results.Row, seconds: dict[str, float] = seconds) -> float | None:
-            return seconds[row["model"]] * 1e3 if row["model"] in seconds else None
-
         columns = [results.Column(title, results.metric(name)) for title, name in METRICS.items()]
-        header, *body = results.table(results.read(path), [*columns, results.Column("ms per image", latency, 0)])
+        header, *body = results.table(results.read(path), columns)
         body.sort(key=lambda line: line[2], reverse=True)
         parts.append(f"**{dataset}**\n\n{results.markdown([header, *body])}\n")
+    speed = throughput.table(json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text()))
+    parts.append(f"**Speed at 640 × 256**\n\n{results.markdown(speed)}\n")
     return "\n" + "\n".join(parts) + "\n"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import jsonargparse
 import report
 import results
-import throughput
+import timing
 from tqdm import tqdm
 
 JOB = Path(__file__).with_name("job.py")
@@ -200,10 +200,9 @@ def time_models(output: Path, *, fresh: bool) -> None:
                 "Name another output to have every row made anew."
             )
         else:
-            image_size = next(iter(exported.values()))["spec"]["dataset"]["image_size"]
             paths = {label: Path(row["exported"]) for label, row in exported.items()}
-            seconds = throughput.latencies(paths, tuple(image_size))
-            results.append(output, {"dataset": dataset, "latencies": seconds, "settings": throughput.CONFIGURATION})
+            seconds = timing.latencies(paths)
+            results.append(output, {"dataset": dataset, "latencies": seconds, "settings": timing.CONFIGURATION})
 
 
 if __name__ == "__main__":
