@@ -27,9 +27,9 @@ TARGETS = {
 OFFLINE_TARGETS = {"MagneticTile": {"image_AUROC": 0.80}}
 INTRODUCTION = f"""\
 Metrics of raw scores on the test images; mean ± standard deviation over the seeds, one seed: no ±. Ear is the default,
-with ResNet-18's ImageNet features; “{OFFLINE}” needs no ImageNet weights. What a line asks: the share of good
-parts that is scrapped where 95 % of the defective ones are found, and of defective parts missed where 1 % of the
-good ones alarms.
+with ResNet-18's ImageNet features beside the attention's; “{OFFLINE}” needs no ImageNet weights. What a
+line asks: the share of good parts that is scrapped where 95 % of the defective ones are found, and of defective parts
+missed where 1 % of the good ones alarms.
 """
 
 
