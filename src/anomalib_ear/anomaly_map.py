@@ -33,6 +33,9 @@ RIDGE = 0.01
 SIGMAS = 3.0
 # Natural logarithm of the odds per standard deviation: small enough that the worst defects keep their order in float32.
 STEEPNESS = 0.2
+# Logarithm of the odds from which on it grows as a logarithm only: images that are like nothing in training lie hundreds
+# of standard deviations off, and a map of ones would tell nothing.
+_STRAIGHT = 8.0
 _TINY = 1e-12
 
 
@@ -134,7 +137,8 @@ class AnomalyMapGenerator(nn.Module):
         deviation = (self.length(residuals) - mean) / std
         deviation = F.avg_pool2d(deviation, 3, 1, 1, count_include_pad=False)
         deviation = F.interpolate(deviation, size=size, mode="bilinear", align_corners=False)
-        return torch.sigmoid(STEEPNESS * (deviation - SIGMAS))
+        logit = STEEPNESS * (deviation - SIGMAS)
+        return torch.sigmoid(torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p()))
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:
