@@ -33,8 +33,8 @@ RIDGE = 0.01
 SIGMAS = 3.0
 # Natural logarithm of the odds per standard deviation: small enough that the worst defects keep their order in float32.
 STEEPNESS = 0.2
-# Logarithm of the odds from which on it grows as a logarithm only: images that are like nothing in training lie hundreds
-# of standard deviations off, and a map of ones would tell nothing.
+# Logarithm of the odds from which on it grows as a logarithm only: images that are like nothing in training lie
+# hundreds of standard deviations off, and a map of ones would tell nothing.
 _STRAIGHT = 8.0
 _TINY = 1e-12
 
