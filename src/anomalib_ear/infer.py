@@ -112,6 +112,10 @@ class Model:
         with self._lock:  # two threads could be given the same idle request
             self._queue.start_async({0: photograph[None]}, result)
 
+    def wait(self) -> None:
+        """Wait until every request is done, its callback too: a process must not end while one returns."""
+        self._queue.wait_all()
+
     @staticmethod
     def _done(request: openvino.InferRequest, result: "Future[dict[str, NDArray[np.float32]]]") -> None:
         # Copies, because the request's memory is used again at once.
@@ -203,19 +207,23 @@ class Line:
     def run(self, files: dict[Path, Path]) -> Iterator[tuple[Path, Scores | Exception]]:
         """Yield scores in the order of the files, or why there are none."""
         pending: deque[tuple[Path, Future[Scores]]] = deque()
-        with ThreadPoolExecutor(self.workers) as decoders, ThreadPoolExecutor(self.workers) as writers:
+        with ThreadPoolExecutor(self.workers) as writers:
             try:
-                for name, file in files.items():
-                    if len(pending) == self.most:
-                        yield _result(*pending.popleft())
-                    scored: Future[Scores] = Future()
-                    pending.append((name, scored))
-                    decoders.submit(self._start, name, file, scored, writers)
-                while pending:
-                    yield _result(*pending.popleft())
+                with ThreadPoolExecutor(self.workers) as decoders:
+                    try:
+                        for name, file in files.items():
+                            if len(pending) == self.most:
+                                yield _result(*pending.popleft())
+                            scored: Future[Scores] = Future()
+                            pending.append((name, scored))
+                            decoders.submit(self._start, name, file, scored, writers)
+                        while pending:
+                            yield _result(*pending.popleft())
+                    finally:
+                        for _, scored in pending:
+                            scored.cancel()
             finally:
-                for _, scored in pending:
-                    scored.cancel()
+                self.model.wait()  # what was decoded is inferred and written, and only then the writers may go
 
     def _start(self, name: Path, file: Path, scored: "Future[Scores]", writers: ThreadPoolExecutor) -> None:
         """Decode a photograph and start inference."""
