@@ -54,16 +54,31 @@ def test_every_combination_is_a_row_and_made_once(surfaces: Path, tmp_path: Path
     assert "rank correlation" in table
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "ablation").iterdir()), ids=lambda path: path.stem)
-def test_the_committed_tables_are_those_of_the_rows(path: Path) -> None:
-    """Each configuration's rows were made with it, and the page beside them was written from them."""
-    config = jsonargparse.auto_parser(ablation.run, as_positional=False).parse_args([f"--config={path}"])
-    rows = ablation.read(REPOSITORY / config.output)
-    if not rows:
-        pytest.skip(f"{config.output} has not been made yet")
+def configuration(path: Path) -> jsonargparse.Namespace:
+    """Read a shipped configuration as the command does."""
+    return jsonargparse.auto_parser(ablation.run, as_positional=False).parse_args([f"--config={path}"])
+
+
+CONFIGS = {path.stem: path for path in sorted((REPOSITORY / "configs" / "ablation").iterdir())}
+COMMITTED = sorted((REPOSITORY / "benchmarks" / "results").glob("ablation_*.json"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configurations_write_where_the_tables_are_looked_for(name: str) -> None:
+    """Their space is known, and the study of each has its own file."""
+    config = configuration(CONFIGS[name])
+    assert config.output == Path("benchmarks/results", f"ablation_{name}.json")
+    assert build_space(config.space).stride
+
+
+@pytest.mark.parametrize("output", COMMITTED, ids=lambda path: path.stem)
+def test_the_committed_tables_are_those_of_the_rows(output: Path) -> None:
+    """The rows were made with their configuration, and the page beside them was written from them."""
+    config = configuration(CONFIGS[output.stem.removeprefix("ablation_")])
+    rows = ablation.read(output)
     assert {(row["space"], row["epochs"]) for row in rows} == {(config.space, config.epochs)}
     assert {row["dataset"] for row in rows} == set(config.datasets)
-    assert (REPOSITORY / config.output.with_suffix(".md")).read_text() == ablation.text(rows)
+    assert output.with_suffix(".md").read_text() == ablation.text(rows)
 
 
 @pytest.mark.parametrize("kind", ["attention", "random", "none", "oracle", "second pass"])
