@@ -26,7 +26,6 @@ import jsonargparse
 import numpy as np
 import openvino
 from numpy.typing import NDArray
-from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from PIL import Image
 from tqdm import tqdm
 
@@ -57,7 +56,7 @@ class Scores(NamedTuple):
 
 
 class Model:
-    """An exported model, compiled to take photographs of any size as bytes.
+    """An exported model, compiled.
 
     Args:
         path: OpenVINO model (``.xml``).
@@ -66,6 +65,7 @@ class Model:
 
     Attributes:
         requests: How many photographs it works on at a time.
+        size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
 
     Raises:
         FileNotFoundError: If there is no such file, or its weights are missing.
@@ -84,33 +84,46 @@ class Model:
             msg = f"{path} has outputs {', '.join(sorted(names))}, an anomaly model has pred_score and anomaly_map."
             raise ValueError(msg)
         self.threshold = float(_metadata(model, "image_threshold") or "nan")
-        preparation = PrePostProcessor(model)
-        tensor = preparation.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-        tensor.set_spatial_dynamic_shape()
-        preparation.input().model().set_layout(openvino.Layout("NCHW"))
-        steps = preparation.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
-        if model.input(0).partial_shape[2].is_static:  # exported for one size: resized as training does, with antialias
-            steps.resize(ResizeAlgorithm.RESIZE_BILINEAR_PILLOW)
+        _take_out_resize(model)
+        shape = model.input(0).partial_shape
+        shape[0] = 1
+        model.reshape(shape)
+        self.size = (shape[2].get_length(), shape[3].get_length()) if shape.is_static else None
         # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
         configuration = {
             "PERFORMANCE_HINT": hint.upper(),
             "INFERENCE_PRECISION_HINT": precision or _metadata(model, "precision") or "f32",
         }
-        self._compiled = core.compile_model(preparation.build(), "CPU", configuration)
+        self._compiled = core.compile_model(model, "CPU", configuration)
         self._queue = openvino.AsyncInferQueue(self._compiled)
         self._queue.set_callback(self._done)
         self._lock = Lock()
         self.requests = len(self._queue)
 
-    def start(self, photograph: NDArray[np.uint8], result: "Future[dict[str, NDArray[np.float32]]]") -> None:
+    def prepare(self, photograph: Image.Image) -> NDArray[np.float32]:
+        """Resize a photograph as training does, with antialias and without rounding.
+
+        Pillow needs a sixth of the time of an exported resize, and decoding threads have it while others infer.
+
+        Returns:
+            ``(1, 3, *size)`` in [0, 1].
+        """
+        bands = [photograph] if photograph.mode == "L" else photograph.convert("RGB").split()
+        if self.size is not None:
+            size = self.size[::-1]
+            bands = [band.convert("F").resize(size, Image.Resampling.BILINEAR) for band in bands]
+        planes = np.stack([np.asarray(band, dtype=np.float32) for band in bands]) / np.float32(255)
+        return np.repeat(planes[None], 3 // len(bands), axis=1)
+
+    def start(self, image: NDArray[np.float32], result: "Future[dict[str, NDArray[np.float32]]]") -> None:
         """Start inference; waits while every request is busy. May be called from any thread.
 
         Args:
-            photograph: ``(H, W, 3)``.
+            image: ``(1, 3, H, W)`` in [0, 1].
             result: Gets ``pred_score`` and ``anomaly_map`` when they are there.
         """
         with self._lock:  # two threads could be given the same idle request
-            self._queue.start_async({0: photograph[None]}, result)
+            self._queue.start_async({0: image}, result)
 
     def wait(self) -> None:
         """Wait until every request is done, its callback too: a process must not end while one returns."""
@@ -132,6 +145,16 @@ class Model:
 def _metadata(model: openvino.Model, name: str) -> str | None:
     """Return what the export noted, ``None`` for models of others."""
     return model.get_rt_info([METADATA, name]).astype(str) if model.has_rt_info([METADATA, name]) else None
+
+
+def _take_out_resize(model: openvino.Model) -> None:
+    """Give a model that begins with Ear's resize an input of the size behind it."""
+    parameter = model.get_parameters()[0]
+    first = [consumer.get_node() for consumer in parameter.output(0).get_target_inputs()]
+    if len(first) == 1 and first[0].get_attributes().get("mode") == "bilinear_pillow":
+        parameter.set_partial_shape(first[0].output(0).partial_shape)
+        first[0].output(0).replace(parameter.output(0))
+        model.validate_nodes_and_infer_types()
 
 
 def find(source: str) -> dict[Path, Path]:
@@ -231,10 +254,11 @@ class Line:
             return
         try:
             with Image.open(file) as opened:
-                photograph = opened.convert("RGB")
+                photograph = opened if opened.mode == "L" else opened.convert("RGB")
+                image = self.model.prepare(photograph)
             inferred: Future[dict[str, NDArray[np.float32]]] = Future()
             inferred.add_done_callback(lambda done: writers.submit(self._finish, name, photograph, done, scored))
-            self.model.start(np.asarray(photograph), inferred)
+            self.model.start(image, inferred)
         except Exception as error:  # noqa: BLE001  whatever is wrong with a file, the run goes on
             scored.set_exception(error)
 

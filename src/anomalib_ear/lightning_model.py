@@ -11,7 +11,6 @@ import inspect
 import logging
 import math
 from collections.abc import Iterator, Sequence, Sized
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -25,14 +24,13 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.export import Dim
 from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
 import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
-from anomalib_ear.export import describe, note_in_onnx, note_in_openvino
+from anomalib_ear.export import EarExportMixin
 from anomalib_ear.masking import Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
 from anomalib_ear.pre_processing import exportable_transform
@@ -54,7 +52,7 @@ _LIGHTNING_EPOCHS = 1000
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
 
 
-class Ear(AnomalibModule):
+class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's to_onnx is not Lightning's either
     """EAR: excise what attention marks, recover it from its surroundings, and score the difference.
 
     The defaults are the method. Parts switched off give its baselines, all with the same network: with
@@ -350,43 +348,6 @@ class Ear(AnomalibModule):
     def configure_visualizer(cls) -> EarVisualizer:
         """Pictures of each step of the method."""
         return EarVisualizer()
-
-    def to_onnx(  # type: ignore[override]  # as in anomalib, whose mixin replaces Lightning's
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,  # noqa: ANN401  # the host's
-    ) -> Path:
-        """Export as anomalib does, by default as one file of opset 18, which needs no down-conversion."""
-        if input_size is None:
-            # The least size is what anomalib traces with, and a traced 1 is never dynamic: neither the deepest level of
-            # the U-Net nor a cell of the anomaly map may have a side of one position.
-            cells = self.model.anomaly_map.whitening.shape[:2]
-            height, width = (2 * max(self.model.stride, self.model.position * count) + 1 for count in cells)
-            shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
-            kwargs.setdefault("dynamic_shapes", (shapes,))
-        kwargs = {"opset_version": 18, "external_data": False} | kwargs
-        self._insist_on_training()
-        path: Path = super().to_onnx(export_root, model_file_name, input_size, **kwargs)
-        note_in_onnx(path, describe(self.post_processor))
-        return path
-
-    def to_openvino(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's
-        """Export as anomalib does, and note precision and thresholds in the model."""
-        path: Path = super().to_openvino(*args, **kwargs)
-        note_in_openvino(path, describe(self.post_processor))
-        return path
-
-    def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's
-        """Export as anomalib does."""
-        self._insist_on_training()
-        return super().to_torch(*args, **kwargs)
-
-    def _insist_on_training(self) -> None:
-        if len(self.model.calibration_images) == 0:
-            msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
-            raise ValueError(msg)
 
 
 def one_cycle(progress: float) -> float:
