@@ -5,14 +5,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import openvino
 import pytest
 import torch
 from anomalib.deploy import CompressionType
+from PIL import Image
 
 from anomalib_ear import Ear
 from anomalib_ear.export import describe
+from anomalib_ear.infer import Line, Model
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +67,36 @@ def test_openvino_notes_them_and_keeps_its_compression(model: Ear, tmp_path: Pat
         assert sorted(file.name for file in path.parent.iterdir()) == ["model.bin", "model.xml"]
         sizes[compression] = path.with_suffix(".bin").stat().st_size
     assert sizes[CompressionType.FP16] < 0.7 * sizes[None]
+
+
+@pytest.fixture(scope="module")
+def exported(model: Ear, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Return the model's exports to torch, ONNX and OpenVINO."""
+    root = tmp_path_factory.mktemp("exported")
+    return model.to_torch(root), model.to_onnx(root), model.to_openvino(root)
+
+
+@pytest.mark.parametrize("size", [(1270, 500), (3000, 4000), (319, 503), (20, 20)], ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_file_has_one_score(
+    model: Ear, exported: tuple[Path, Path, Path], size: tuple[int, int], mode: str, tmp_path: Path
+) -> None:
+    """At its native size, in torch's, ONNX's and OpenVINO's exports and on the line: map and score within 1e-4."""
+    shape = size if mode == "L" else (*size, 3)
+    # Blocks as large as a pixel of what the model sees, of any brightness: noise would average out.
+    blocks = np.random.default_rng(0).integers(0, 256, (32, 32, *shape[2:]), dtype=np.uint8)
+    Image.fromarray(blocks).resize(size[::-1], Image.Resampling.NEAREST).save(tmp_path / "photograph.png")
+    with Image.open(tmp_path / "photograph.png") as opened:
+        image = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)[None] / 255
+    torch_path, *paths = exported
+    with torch.no_grad():
+        expected = model.post_processor(model.model(model.pre_processor.transform(image)))
+        in_torch = torch.load(torch_path, weights_only=False)["model"](image)
+    core = openvino.Core()
+    graphs = [core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image.numpy()) for path in paths]
+    line = Line(Model(paths[1], "latency"), tmp_path, heat_maps=False, anomaly_maps=True)
+    ((_, scores),) = line.run({Path("photograph.png"): tmp_path / "photograph.png"})
+    found = np.asarray(Image.open(tmp_path / "anomaly_maps" / "photograph.png.png")) / 65535
+    for answer in (in_torch._asdict(), *graphs, {"pred_score": np.array(scores.normalised), "anomaly_map": found}):
+        assert answer["pred_score"].item() == pytest.approx(expected.pred_score.item(), abs=1e-4)
+        np.testing.assert_allclose(answer["anomaly_map"].squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)

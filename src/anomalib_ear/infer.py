@@ -35,8 +35,11 @@ LABELS = ("good", "defective")
 METADATA = "anomalib_ear"
 # Longest side in pixels of a heat map.
 PICTURE_SIZE = 1024
-# Share of the photograph's brightness behind a heat map.
-_BACKGROUND = 0.4
+# A heat map's colours: the photograph's greys at 0.4 of their brightness, then red, yellow and white. One byte per
+# pixel, because compression takes most of a picture's time.
+_SHADES = 128
+_GREYS = np.repeat(np.linspace(0, 0.4, _SHADES)[:, None], 3, axis=1)
+_PALETTE = np.concatenate([_GREYS, 3 * np.linspace(0.15, 1, _SHADES)[:, None] - np.arange(3)]).clip(0, 1)
 # Processes ended by Ctrl-C have this status.
 _INTERRUPTED = 130
 
@@ -192,14 +195,16 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32]) -> Image
         anomaly_map: ``(h, w)`` in [0, 1).
 
     Returns:
-        The photograph in grey and dim; from the threshold of pixels, 0.5, on up to 1 it turns red, yellow and white.
+        The photograph in grey and dim; where the map is above 0.5, the threshold of pixels, red that turns yellow and
+        white towards 1. Indexed colours, at most ``PICTURE_SIZE`` pixels long.
     """
     photograph = photograph.convert("L")
     photograph.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
     level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
-    hot = (6 * level[..., None] - np.array([3, 4, 5])).clip(0, 1)  # (H, W, 3)
-    grey = np.asarray(photograph, dtype=np.float32)[..., None] / 255 * _BACKGROUND
-    return Image.fromarray((np.maximum(hot, grey) * 255).round().astype(np.uint8))
+    heat = (level * 2 * _SHADES).astype(np.uint8)  # from _SHADES on it is hot
+    picture = Image.fromarray(np.where(heat >= _SHADES, heat, np.asarray(photograph) // 2))
+    picture.putpalette((_PALETTE * 255).round().astype(np.uint8).tobytes())
+    return picture
 
 
 def save(picture: Image.Image, path: Path) -> None:
