@@ -25,6 +25,11 @@ def key(row: Row) -> tuple[str, str, int]:
     return tuple(row[name] for name in KEY)
 
 
+def name(row: Row) -> str:
+    """Return the name of a row's folder."""
+    return "".join(char if char.isalnum() or char in "-._" else "_" for char in "-".join(map(str, key(row))))
+
+
 def append(path: Path, row: Row) -> None:
     """Append a row as one line."""
     with path.open("a+", encoding="utf-8") as stream:

@@ -170,8 +170,7 @@ def run(
             progress.set_postfix_str(" ".join(map(str, job["key"])))
             if finished.get(tuple(job["key"])) == job["spec"]:
                 continue
-            name = "-".join(str(part) for part in job["key"])
-            row = execute(job, folder / "".join(char if char.isalnum() or char in "-._" else "_" for char in name))
+            row = execute(job, folder / results.name(dict(zip(results.KEY, job["key"], strict=True))))
             results.append(output, row | {"command": command})
             fresh = True
             if "error" in row:

@@ -10,22 +10,38 @@ import onnx
 import openvino
 import pytest
 import torch
+from anomalib.data import Folder
 from anomalib.deploy import CompressionType
 from PIL import Image
 
 from anomalib_ear import Ear
 from anomalib_ear.export import describe
 from anomalib_ear.infer import Line, Model
+from anomalib_ear.quantization import TrainingImages, statistics_of_quantised
 
 
 @pytest.fixture(scope="module")
-def model() -> Ear:
+def good(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Return good photographs of differing sizes, all for training."""
+    root = tmp_path_factory.mktemp("good")
+    (root / "good").mkdir()
+    for index in range(6):
+        photograph = np.random.default_rng(index).integers(0, 256, (40 + index, 50, 3), dtype=np.uint8)
+        Image.fromarray(photograph).save(root / "good" / f"{index}.png")
+    return Folder(
+        name="good", root=root, normal_dir="good", num_workers=0, test_split_mode="none", val_split_mode="none"
+    )
+
+
+@pytest.fixture(scope="module")
+def model(good: Folder) -> Ear:
     """Return Ear, calibrated but hardly trained, with a threshold for images and none for pixels."""
     torch.manual_seed(0)
     ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
-    good = torch.rand(4, 3, 32, 32)
-    ear.model.train()(good)
-    ear.model.keep_for_calibration(good)
+    images = TrainingImages(good, ear.pre_processor)
+    photographs = torch.from_numpy(np.concatenate([images[index] for index in range(len(images))]))
+    ear.model.train()(photographs)
+    ear.model.keep_for_calibration(photographs)
     ear.model.calibrate()
     ear.post_processor._image_threshold.fill_(0.4)
     return ear.eval()
@@ -100,3 +116,52 @@ def test_a_file_has_one_score(
     for answer in (in_torch._asdict(), *graphs, {"pred_score": np.array(scores.normalised), "anomaly_map": found}):
         assert answer["pred_score"].item() == pytest.approx(expected.pred_score.item(), abs=1e-4)
         np.testing.assert_allclose(answer["anomaly_map"].squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)
+
+
+def test_eight_bits_compute_nearly_the_same(
+    model: Ear, exported: tuple[Path, Path, Path], good: Folder, tmp_path: Path
+) -> None:
+    """All convolutions and nothing else, by training images; the trained model stays as it is."""
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=good)
+    core = openvino.Core()
+    operations = core.read_model(path).get_ops()
+    inputs = [
+        operation.input_value(index).get_node().get_type_name()
+        for operation in operations
+        if operation.get_type_name() == "Convolution"
+        for index in (0, 1)
+    ]
+    assert inputs
+    assert "Constant" not in inputs  # float weights would be
+    consumers = {
+        target.get_node().get_type_name()
+        for operation in operations
+        if operation.get_type_name() == "FakeQuantize"
+        for target in operation.output(0).get_target_inputs()
+    }
+    assert consumers == {"Convolution"}
+    image = np.random.default_rng(9).random((1, 3, 45, 50), dtype=np.float32)
+    exact, quantised = (
+        core.compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)["anomaly_map"]
+        for xml in (exported[2], path)
+    )
+    assert 0 < np.abs(exact - quantised).mean() < 0.05
+    for name, value in model.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_eight_bits_have_statistics_of_their_own(model: Ear, good: Folder) -> None:
+    """What quantisation adds to the residual counts as normal."""
+    trained = model.model.anomaly_map.mean.clone()
+    with statistics_of_quantised(model.model, TrainingImages(good, model.pre_processor), (32, 32)):
+        assert not torch.equal(model.model.anomaly_map.mean, trained)
+    assert torch.equal(model.model.anomaly_map.mean, trained)
+
+
+@pytest.mark.parametrize(("kind", "named"), [("INT8_PTQ", "--data"), ("INT8_ACQ", "test images")])
+def test_eight_bits_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: Path) -> None:
+    """Without training images there are no ranges; test images choose nothing."""
+    with pytest.raises(ValueError, match=named):
+        model.to_openvino(tmp_path, compression_type=CompressionType[kind])
+    assert not list(tmp_path.iterdir())

@@ -43,8 +43,6 @@ from anomalib_ear.visualizer import EarVisualizer
 logger = logging.getLogger(__name__)
 
 DEFAULT_EPOCHS = 20
-# Values of the residuals that the anomaly map is calibrated by at the end of training: 1 GiB in half precision.
-CALIBRATION_VALUES = 2**29
 # What a trainer has that was told nothing, and nobody asks of it: recovery is learned in a few dozen epochs.
 _LIGHTNING_EPOCHS = 1000
 
@@ -251,11 +249,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def _training_images(self) -> Iterator[Tensor]:
         """Yield the training images, evenly spaced where there are too many."""
         loader = cast("DataLoader[Any]", self.trainer.train_dataloader)
-        count = len(cast("Sized", loader.dataset))
-        height, width = self.model.calibration_images.shape[-2:]
-        values = self.model.space.residual_dimensions * height * width // self.model.position**2
-        wanted = max(min(count, CALIBRATION_VALUES // max(values, 1)), 1)
-        subset = Subset(loader.dataset, torch.linspace(0, count - 1, wanted).long().tolist())
+        subset = Subset(loader.dataset, self.model.calibration_indices(len(cast("Sized", loader.dataset))))
         transform = self.pre_processor.transform if isinstance(self.pre_processor, PreProcessor) else None
         for batch in DataLoader(
             subset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn

@@ -26,6 +26,8 @@ from anomalib_ear.unet import SkipGatedUNet
 
 # Defect-free images that the model keeps to calibrate itself by, should its gates be changed.
 CALIBRATION_IMAGES = 32
+# Values of the residuals that the anomaly map is calibrated by at the end of training: 1 GiB in half precision.
+CALIBRATION_VALUES = 2**29
 
 
 class Recovery(NamedTuple):
@@ -199,6 +201,13 @@ class EarModel(nn.Module):
             kept = kept.new_empty(0, *image.shape[1:])
         if len(wanted) and wanted.shape[1:] == kept.shape[1:]:
             self.calibration_images = torch.cat([kept, (wanted.detach() * 255).round().to(torch.uint8)])
+
+    def calibration_indices(self, count: int) -> list[int]:
+        """Choose of so many training images those to calibrate by: evenly spaced where all are too many."""
+        height, width = self.calibration_images.shape[-2:]
+        values = self.space.residual_dimensions * height * width // self.position**2
+        wanted = max(min(count, CALIBRATION_VALUES // max(values, 1)), 1)
+        return [int(index) for index in torch.linspace(0, count - 1, wanted)]
 
     @torch.no_grad()
     def calibrate(self, images: Iterable[Tensor] | None = None) -> None:

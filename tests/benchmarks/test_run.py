@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import end_to_end
+import precision
 import pytest
 import results
 import run
@@ -173,6 +175,39 @@ def test_the_worst_failures_are_on_one_picture(benchmark: Benchmark, tmp_path: P
 
     done = script("failures.py", *arguments, "--dataset", "Blobs", cwd=benchmark.folder)
     assert "tiny.jsonl has no finished row of Ear on Blobs with seed 0" in done.stderr
+
+
+def test_precisions_are_measured_as_the_row_was(benchmark: Benchmark, tmp_path: Path) -> None:
+    """Torch and float32 have the row's image AUROC; the page is that of the rows; another run adds none."""
+    output = tmp_path / "precision.json"
+    arguments = ["--results_file", "tiny.jsonl", "--output", output, "--roots.Blots", "photographs"]
+    for _ in range(2):
+        done = script("precision.py", *arguments, cwd=benchmark.folder)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(output.read_text())
+        names = [name for name, (_, arithmetic) in precision.PRECISIONS.items() if arithmetic == "f32"]
+        assert [row["precision"] for row in rows if row["precision"] != "bfloat16"] == [precision.TORCH, *names]
+    expected = next(row["metrics"] for row in benchmark.rows() if results.key(row) == ("Blots", "Ear", 0))
+    for row in rows[:2]:
+        for name in ("image_AUROC", "pixel_AUROC", "pixel_AUPRO"):
+            assert row[name] == pytest.approx(expected[name], abs=1e-3), name
+    assert output.with_suffix(".md").read_text() == precision.text(rows)
+
+
+def test_end_to_end(benchmark: Benchmark, tmp_path: Path) -> None:
+    """Every task has its rates, memory is watched to the last photograph, and the page shows both."""
+    exported = next(row["exported"] for row in benchmark.rows() if results.key(row) == ("Blots", "Ear", 0))
+    output = tmp_path / "end.json"
+    arguments = ["--models.Ear", exported, "--input", "photographs/good", "--output", output]
+    counts = ["--count", "8", "--rounds", "2", "--many", "30"]
+    done = script("end_to_end.py", *arguments, *counts, cwd=benchmark.folder)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(output.read_text())
+    assert {task: len(rates) for task, rates in row["rates"].items()} == dict.fromkeys(end_to_end.TASKS, 2)
+    assert row["memory"][-1][0] == 30
+    assert row["memory"][-1][1] > 50  # MB: a process with OpenVINO
+    assert output.with_suffix(".md").read_text() == end_to_end.text([row], "end.png")
+    Image.open(output.with_suffix(".png")).load()
 
 
 def test_a_second_run_does_only_what_is_missing(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What each precision of the exported model costs in accuracy and gains in speed.
+
+python benchmarks/precision.py --results_file benchmarks/results/kolektor.jsonl --roots.KolektorSDD FOLDER
+
+Takes Ear as ``run.py`` trained it, exports it in every precision, and measures each on the test images. Writes one row
+of JSON per data set, model and precision, and their table beside it; what is there is not made again.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import job
+import jsonargparse
+import numpy as np
+import openvino
+import results
+import timing
+import torch
+from anomalib.data import AnomalibDataModule, ImageBatch
+from anomalib.deploy import CompressionType
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torchvision.tv_tensors import Mask
+from tqdm import tqdm
+
+from anomalib_ear import Ear, metrics
+
+# Name: weights on disk, arithmetic.
+PRECISIONS: dict[str, tuple[CompressionType | None, str]] = {
+    "float32": (None, "f32"),
+    "float16 weights": (CompressionType.FP16, "f32"),
+    "bfloat16": (None, "bf16"),
+    "int8 weights": (CompressionType.INT8, "f32"),
+    "int8": (CompressionType.INT8_PTQ, "f32"),
+}
+TORCH = "torch, float32"
+INTRODUCTION = """\
+Ear with each precision of its OpenVINO export, on the same test images. *float16 weights* and *int8 weights* are
+smaller on disk and compute in float32; *int8* is `--compression_type int8_ptq`: convolutions compute with eight bits,
+ranges and statistics from training images. *Order*: Spearman's rank correlation of the test images' scores with
+torch's. Images/s: all precisions of a model in turn in one process, medians over rounds; compare within a model.
+"""
+
+
+def test_images(model: Ear, datamodule: AnomalibDataModule) -> list[tuple[Tensor, Tensor, bool]]:
+    """Return image ``(1, 3, H, W)``, mask ``(1, H, W)`` and label of every test image, at the model's size."""
+    items = []
+    for index in range(len(datamodule.test_data)):
+        item = datamodule.test_data[index]
+        height, width = item.image.shape[-2:]
+        truth = torch.zeros(height, width) if item.gt_mask is None else item.gt_mask
+        image, mask = model.pre_processor.transform(item.image, Mask(truth.reshape(1, height, width)))
+        items.append((image[None], mask > 0, bool(item.gt_label)))
+    return items
+
+
+def measure(scores: list[float], maps: list[np.ndarray], images: list[tuple[Tensor, Tensor, bool]]) -> dict[str, float]:
+    """Return image AUROC, pixel AUROC and AUPRO."""
+    measured = {"image_AUROC": float(roc_auc_score([label for _, _, label in images], scores))}
+    for name in ("AUROC", "AUPRO"):
+        metric = getattr(metrics, name)(fields=["anomaly_map", "gt_mask"])
+        for map_, (image, mask, _) in zip(maps, images, strict=True):
+            metric.update(ImageBatch(image=image, anomaly_map=torch.from_numpy(map_).reshape(mask.shape), gt_mask=mask))
+        measured[f"pixel_{name}"] = float(metric.compute())
+    return measured
+
+
+def study(
+    row: results.Row, checkpoint: Path, root: Path | None, precisions: dict[str, tuple[CompressionType | None, str]]
+) -> list[dict[str, Any]]:
+    """Return the rows of one trained model."""
+    model, datamodule = job.build(row["spec"] | {"seed": row["seed"], "root": str(root) if root else None})
+    model = Ear.load_from_checkpoint(checkpoint).eval()
+    datamodule.setup()
+    images = test_images(model, datamodule)
+    with torch.no_grad():
+        answers = [model.model(image) for image, _, _ in tqdm(images, desc=TORCH)]
+    expected = [answer.pred_score.item() for answer in answers]
+    constants = {
+        "dataset": row["dataset"],
+        "model": row["model"],
+        "seed": row["seed"],
+        "environment": job.environment(),
+    }
+    rows = [{"precision": TORCH} | measure(expected, [answer.anomaly_map.numpy() for answer in answers], images)]
+    size = tuple(row["spec"]["dataset"]["image_size"])
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for name, (compression, arithmetic) in precisions.items():
+            paths[name] = model.to_openvino(
+                Path(folder, name.replace(" ", "_")),
+                input_size=size,
+                compression_type=compression,
+                datamodule=datamodule,
+                onnx_kwargs={"dynamic_shapes": None},
+            )
+            compiled = openvino.compile_model(paths[name], "CPU", {"INFERENCE_PRECISION_HINT": arithmetic})
+            found = [
+                {output.get_any_name(): value.copy() for output, value in compiled(image.numpy()).items()}
+                for image, _, _ in tqdm(images, desc=name)
+            ]
+            scores = [answer["pred_score"].item() for answer in found]
+            measured = measure(scores, [answer["anomaly_map"] for answer in found], images)
+            size_on_disk = sum(paths[name].with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
+            order = float(spearmanr(expected, scores).statistic)
+            rows.append({"precision": name, "bytes": size_on_disk, "order": order} | measured)
+        rates: dict[str, list[float]] = {}
+        for arithmetic in dict.fromkeys(arithmetic for _, arithmetic in precisions.values()):
+            group = {name: path for name, path in paths.items() if precisions[name][1] == arithmetic}
+            rates |= timing.throughputs(group, arithmetic)
+    return [constants | found | {"throughput": rates.get(found["precision"])} for found in rows]
+
+
+def run(
+    results_file: Path,
+    output: Path = Path("benchmarks/results/precision.json"),
+    folder: Path = Path("results/benchmark"),
+    models: list[str] = ["Ear", "Ear, attention's features"],  # noqa: B006  jsonargparse shows it
+    seed: int = 0,
+    roots: dict[str, Path] = {},  # noqa: B006
+) -> None:
+    """Measure the models that ``run.py`` left, and write the table.
+
+    Args:
+        results_file: Results of ``run.py``.
+        output: File of the rows; the table goes beside it, with ``.md``.
+        folder: Where ``run.py`` left checkpoints.
+        models: Labels of the models.
+        seed: Seed of their training.
+        roots: Folder per data set.
+    """
+    able = {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
+    precisions = {name: value for name, value in PRECISIONS.items() if value[1] in able}
+    for row in results.read(results_file):
+        made = {(found["dataset"], found["model"], found["seed"]) for found in read(output)}
+        if row["model"] not in models or row["seed"] != seed or results.key(row) in made:
+            continue
+        name = results.name(row)
+        checkpoint = next((folder / results_file.stem / name).rglob("model.ckpt"), None)
+        if checkpoint is None:
+            msg = f"no checkpoint under {folder / results_file.stem / name}: make the row anew with benchmarks/run.py."
+            raise SystemExit(msg)
+        found = study(row, checkpoint, roots.get(row["dataset"]), precisions)
+        lines = ",\n".join(json.dumps(line) for line in [*read(output), *found])
+        output.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    output.with_suffix(".md").write_text(text(read(output)), encoding="utf-8")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of an output, none where there is none."""
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """Return the page."""
+    parts = ["<!-- Written by benchmarks/precision.py; edit nothing here. -->\n", "# Precision\n", INTRODUCTION]
+    for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
+        chosen = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
+        reference = next(median(row["throughput"]) for row in chosen if row["precision"] == "float32")
+        table = [["precision", "image AUROC", "pixel AUROC", "AUPRO", "order", "images/s", "times float32", "MB"]]
+        for row in chosen:
+            rate, order, size = row["throughput"], row.get("order"), row.get("bytes")
+            table.append(
+                [
+                    row["precision"],
+                    *(f"{row[name]:.4f}" for name in ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")),
+                    f"{order:.4f}" if order else "–",
+                    f"{median(rate):.1f}" if rate else "–",
+                    f"{median(rate) / reference:.2f}" if rate else "–",
+                    f"{size / 1e6:.0f}" if size else "–",
+                ]
+            )
+        parts += [f"## {dataset}: {model}, seed {chosen[0]['seed']}\n", results.markdown(table) + "\n"]
+    parts.append(f"Machine: {rows[-1]['environment']['machine']}.\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(run, as_positional=False)
