@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Draw accuracy against speed.
+
+python benchmarks/tradeoff.py
+
+Reads KolektorSDD's rows of ``run.py``, the speeds at the same size of ``throughput.py`` and what ``precision.py`` found of
+eight bits, and writes ``benchmarks/results/tradeoff.png``.
+"""
+
+import json
+from pathlib import Path
+from statistics import mean, median
+
+import matplotlib.pyplot as plt
+import results
+
+FOLDER = Path(__file__).with_name("results")
+# Row of accuracy by row of speed, where they differ: what was tested is PatchCore with a thousandth of its patches.
+TESTED = {"PatchCore, a thousandth": "PatchCore"}
+
+
+def points() -> dict[str, tuple[float, float]]:
+    """Return images per second and image AUROC, the mean over seeds, of each model that has both."""
+    rows = [row for row in results.read(FOLDER / "kolektor.jsonl") if "error" not in row]
+    found = {}
+    for speed in json.loads((FOLDER / "speed.json").read_text()):
+        label = TESTED.get(speed["model"], speed["model"])
+        scores = [row["metrics"]["image_AUROC"] for row in rows if row["model"] == label]
+        if scores and speed["precision"] == "f32":
+            found[speed["model"]] = (median(speed["throughput"]), mean(scores))
+    precisions = json.loads((FOLDER / "precision.json").read_text())
+    for row in (row for row in precisions if (row["dataset"], row["precision"]) == ("KolektorSDD", "int8")):
+        exact = next(other for other in precisions if results.key(other) == results.key(row) and is_float(other))
+        gain = median(row["throughput"]) / median(exact["throughput"])  # ratios within a run are what compares
+        found[f"{row['model']}, int8"] = (gain * found[row["model"]][0], row["image_AUROC"])
+    return found
+
+
+def is_float(row: results.Row) -> bool:
+    """Whether a row of ``precision.py`` is the exported float32's."""
+    return bool(row["precision"] == "float32")
+
+
+def draw(path: Path) -> None:
+    """Write the picture."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for label, (rate, auroc) in points().items():
+        own = label.startswith("Ear")
+        axes.plot(rate, auroc, "o", color="tab:red" if own else "tab:gray", markersize=8)
+        axes.annotate(label, (rate, auroc), xytext=(7, -3), textcoords="offset points", weight="bold" if own else None)
+    axes.set(xscale="log", xlabel="images/s on two cores, float32, 640 × 256", ylabel="image AUROC, KolektorSDD")
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_formatter("{x:.0f}")
+    axes.set_xlim(right=2.5 * axes.get_xlim()[1])
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    draw(FOLDER / "tradeoff.png")
