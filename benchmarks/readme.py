@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS = {
     "KolektorSDD": "kolektor",
+    "KolektorByPart, three folds counted as seeds": "kolektor_by_part",
     "MagneticTileByTile": "magnetic_tile_by_tile",
     "MagneticTile": "magnetic_tile",
     "SurfaceDemo": "surface_demo",

@@ -5,8 +5,8 @@
 
 python benchmarks/tradeoff.py
 
-Reads KolektorSDD's rows of ``run.py``, the speeds at the same size of ``throughput.py`` and what ``precision.py`` found of
-eight bits, and writes ``benchmarks/results/tradeoff.png``.
+Reads KolektorSDD's rows of ``run.py``, the speeds at the same size of ``throughput.py`` and what ``precision.py`` found
+of eight bits, and writes ``benchmarks/results/tradeoff.png``.
 """
 
 import json

@@ -33,11 +33,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     )
 
 
-@pytest.fixture(scope="module")
-def model(good: Folder) -> Ear:
-    """Return Ear, calibrated but hardly trained, with a threshold for images and none for pixels."""
-    torch.manual_seed(0)
-    ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
+def calibrated(ear: Ear, good: Folder) -> Ear:
+    """Calibrate a model that is hardly trained, and give it a threshold for images and none for pixels."""
     images = TrainingImages(good, ear.pre_processor)
     photographs = torch.from_numpy(np.concatenate([images[index] for index in range(len(images))]))
     ear.model.train()(photographs)
@@ -45,6 +42,13 @@ def model(good: Folder) -> Ear:
     ear.model.calibrate()
     ear.post_processor._image_threshold.fill_(0.4)
     return ear.eval()
+
+
+@pytest.fixture(scope="module")
+def model(good: Folder) -> Ear:
+    """Return a calibrated model."""
+    torch.manual_seed(0)
+    return calibrated(Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False), good)
 
 
 @pytest.mark.parametrize("kind", ["to_onnx", "to_openvino", "to_torch"])
@@ -90,6 +94,27 @@ def exported(model: Ear, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """Return the model's exports to torch, ONNX and OpenVINO."""
     root = tmp_path_factory.mktemp("exported")
     return model.to_torch(root), model.to_onnx(root), model.to_openvino(root)
+
+
+@pytest.mark.parametrize("gates", [(False, False), (False, True), (True, False), (True, True)], ids=str)
+def test_every_gate_setting_computes_the_same(good: Folder, gates: tuple[bool, bool], tmp_path: Path) -> None:
+    """With closed skips cut out of the graph, for batches of one and of five photographs of odd sizes."""
+    model = calibrated(
+        Ear(space="pixels", image_size=(37, 51), channels=[4, 8, 8], skip_gates=gates, visualizer=False), good
+    )
+    path = model.to_openvino(tmp_path)
+    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for count in (1, 5):
+        image = torch.rand(count, 3, 61, 43)
+        with torch.no_grad():
+            expected = model.post_processor(model.model(model.pre_processor.transform(image))).anomaly_map
+        np.testing.assert_allclose(compiled(image.numpy())["anomaly_map"], expected, rtol=1e-4)
+    shapes = [
+        tuple(operation.input_value(1).get_shape()[:2])
+        for operation in openvino.Core().read_model(path).get_ops()
+        if operation.get_type_name() == "Convolution"
+    ]
+    assert [(4, 8 + 4) in shapes, (8, 8 + 8) in shapes] == list(gates)  # what decoders take from below and from skips
 
 
 @pytest.mark.parametrize("size", [(1270, 500), (3000, 4000), (319, 503), (20, 20)], ids=str)
