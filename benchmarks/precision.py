@@ -43,7 +43,7 @@ PRECISIONS: dict[str, tuple[CompressionType | None, str]] = {
 TORCH = "torch, float32"
 INTRODUCTION = """\
 Ear with each precision of its OpenVINO export, on the same test images. *float16 weights* and *int8 weights* are
-smaller on disk and compute in float32; *int8* is `--compression_type int8_ptq`: convolutions compute with eight bits,
+smaller on disk and compute in float32; *int8* is `--compression_type INT8_PTQ`: convolutions compute with eight bits,
 ranges and statistics from training images. *Order*: Spearman's rank correlation of the test images' scores with
 torch's. Images/s: all precisions of a model in turn in one process, medians over rounds; compare within a model.
 """

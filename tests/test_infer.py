@@ -100,7 +100,7 @@ def test_scores_and_maps_are_the_trained_models(model: Ear, exported: Path, fold
         written = np.asarray(Image.open(tmp_path / "out" / "anomaly_maps" / f"{row['path']}.png"))
         assert written.dtype == np.uint16
         np.testing.assert_allclose(written / 65535, normalised.anomaly_map[0, 0], atol=1e-4)
-        assert (tmp_path / "out" / "heat_maps" / f"{row['path']}.png").exists()
+        assert (tmp_path / "out" / "heat_maps" / f"{row['path']}.jpg").exists()
     assert f"{sum(row['label'] == 'good' for row in rows)} good" in done.stdout
 
 
@@ -176,7 +176,7 @@ def test_an_interrupted_run_goes_on(exported: Path, tmp_path: Path, how: signal.
     before = table(output)
     assert 5 <= len(before) < len(names)
     for row in before:
-        Image.open(output / "heat_maps" / f"{row['path']}.png").load()
+        Image.open(output / "heat_maps" / f"{row['path']}.jpg").load()
     with (output / "scores.csv").open("a") as file:
         file.write("part0")  # as a machine leaves it that lost power
     done = infer(exported, tmp_path / "line", output, "--resume", "true")
@@ -212,7 +212,7 @@ def test_an_error_is_one_line_and_nothing_is_lost(
 def test_heat_maps_have_one_scale_and_good_parts_stay_dark() -> None:
     """Below the threshold the photograph shows, dim; from there it turns red, yellow and white."""
     levels = np.array([[0.0, 0.49], [0.65, 0.999]], dtype=np.float32)
-    picture = np.asarray(heat_map(Image.new("RGB", (2, 2), (200, 200, 200)), levels).convert("RGB"))
+    picture = np.asarray(heat_map(Image.new("RGB", (2, 2), (200, 200, 200)), levels))
     np.testing.assert_array_equal(picture[0], 80)
     red, green, blue = picture[1, 0].tolist()
     assert (red > 200, green < 100, blue) == (True, True, 0)

@@ -88,13 +88,13 @@ class EarExportMixin(ExportMixin):
         """
         self._insist_on_training()
         if compression_type == CompressionType.INT8_ACQ:
-            msg = "int8_acq chooses what to compress by the test images' labels: use --compression_type int8_ptq."
+            msg = "INT8_ACQ chooses what to compress by the test images' labels: use --compression_type INT8_PTQ."
             raise ValueError(msg)
         arguments = {"compression_type": compression_type, "datamodule": datamodule} | kwargs
         with without_resize(self.pre_processor) as size, ExitStack() as stack:
             if compression_type == CompressionType.INT8_PTQ:
                 if datamodule is None or size is None or not isinstance(self.pre_processor, PreProcessor):
-                    msg = "int8_ptq needs --data, for its training images, and no pre-processing but a resize."
+                    msg = "INT8_PTQ needs --data, for its training images, and no pre-processing but a resize."
                     raise ValueError(msg)
                 images = TrainingImages(datamodule, self.pre_processor)
                 stack.enter_context(statistics_of_quantised(self.model, images, size))
