@@ -10,14 +10,17 @@ from pathlib import Path
 import anomalib.data
 import anomalib.models
 import detection
+import end_to_end
 import jsonargparse
 import numpy as np
+import precision
 import pytest
 import readme
 import report
 import results
 import run
 import torch
+import tradeoff
 from job import unit_range
 
 from anomalib_ear import Ear
@@ -169,3 +172,21 @@ def test_time_of_a_model_ends_with_its_next_export(tmp_path: Path) -> None:
     assert results.latencies(path) == {("Blots", "Ear"): [0.1], ("Blots", "PaDiM"): [0.2]}
     results.append(path, {"dataset": "Blots", "model": "Ear", "seed": 0, "exported": "model.xml"})
     assert results.latencies(path) == {("Blots", "PaDiM"): [0.2]}
+
+
+def test_committed_pages_of_deployment_are_those_of_their_rows() -> None:
+    """Precisions and end to end; the page of the latter shows the curve that lies beside it."""
+    folder = readme.ROOT / "benchmarks" / "results"
+    rows = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("precision", "end_to_end")}
+    assert (folder / "precision.md").read_text() == precision.text(rows["precision"])
+    assert (folder / "end_to_end.md").read_text() == end_to_end.text(rows["end_to_end"], "end_to_end.png")
+    assert (folder / "end_to_end.png").exists()
+
+
+def test_accuracy_against_speed_takes_what_was_measured() -> None:
+    """Speed of float32 as in the table of speed, eight bits by their ratio to float32 within a run."""
+    found = tradeoff.points()
+    rows = results.read(readme.ROOT / "benchmarks" / "results" / "kolektor.jsonl")
+    patchcore = np.mean([row["metrics"]["image_AUROC"] for row in rows if row["model"] == "PatchCore"])
+    assert found["PatchCore, a thousandth"][1] == pytest.approx(patchcore)
+    assert found["Ear, int8"][0] > found["Ear"][0]
