@@ -58,14 +58,26 @@ def quantise(model: openvino.Model, images: TrainingImages) -> openvino.Model:
         model: Network with an input ``(N, 3, H, W)``.
         images: Give the ranges of activations.
     """
-    import nncf  # noqa: PLC0415  # takes seconds, and few need it
+    # Takes seconds, and few need it.
+    import nncf  # noqa: PLC0415
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
     kinds = {operation.get_type_name() for operation in model.get_ops()}
     floating = nncf.IgnoredScope(types=sorted(kinds - {"Convolution"}), validate=False)
     chosen = np.linspace(0, len(images) - 1, min(RANGE_IMAGES, len(images))).astype(int)
     dataset = nncf.Dataset([images[index] for index in chosen])
-    preset = nncf.QuantizationPreset.MIXED  # not everything comes from a ReLU
-    quantised = nncf.quantize(model, dataset, preset=preset, subset_size=len(chosen), ignored_scope=floating)
+    # By default the mean over images of their extremes: defects, and images under another light, would be cut off.
+    extremes = nncf.AdvancedQuantizationParameters(
+        activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+    )
+    quantised = nncf.quantize(
+        model,
+        dataset,
+        preset=nncf.QuantizationPreset.MIXED,  # not everything comes from a ReLU
+        subset_size=len(chosen),
+        ignored_scope=floating,
+        advanced_parameters=extremes,
+    )
     return cast("openvino.Model", quantised)
 
 
