@@ -33,7 +33,7 @@ from anomalib_ear.infer import Line, Model, find
 TASKS = ("model only", "from file to score", "with heat maps")
 INTRODUCTION = """\
 Images per second at throughput, medians and quartiles of rounds in turn: the model alone, on images that are there;
-from files, decoded and resized; and with heat maps as PNG of the photographs' size, the default of the command. In
+from files, decoded and resized; and with heat maps of the photographs' size, the default of the command. In
 square brackets the share of the model's own.
 """
 

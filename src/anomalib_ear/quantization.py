@@ -5,7 +5,7 @@
 
 Only convolutions compute with eight bits. The difference between image and recovery is small, and is judged by how it
 varies on defect-free images: what eight bits add to it varies too, so these statistics are taken from the quantised
-network. On KolektorSDD that halves what eight bits cost (benchmarks/studies.md, section 11).
+network. What that is worth is in benchmarks/studies.md, section 11.
 """
 
 import copy
