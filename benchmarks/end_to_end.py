@@ -10,7 +10,6 @@ one process. Then ``python -m anomalib_ear.infer`` scores many files in a proces
 Writes rows as JSON, their table and the curve of memory beside it.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,10 +24,10 @@ import jsonargparse
 import matplotlib.pyplot as plt
 import numpy as np
 import results
-from throughput import spread
 from tqdm import tqdm
 
-from anomalib_ear.infer import Line, Model, find
+from anomalib_ear.deployed_model import DeployedModel
+from anomalib_ear.infer import Line, find
 
 TASKS = ("model only", "from file to score", "with heat maps")
 INTRODUCTION = """\
@@ -38,7 +37,7 @@ square brackets the share of the model's own.
 """
 
 
-def seconds(model: Model, task: str, files: dict[Path, Path], folder: Path) -> float:
+def seconds(model: DeployedModel, task: str, files: dict[Path, Path], folder: Path) -> float:
     """Return how long a task takes.
 
     Args:
@@ -112,7 +111,7 @@ def run(
     files = find(input)
     rows: list[dict[str, Any]] = []
     for label, path in models.items():
-        model = Model(path, "throughput")
+        model = DeployedModel(path, "throughput")
         chosen = repeat(files, count // rounds)
         rates: dict[str, list[float]] = {task: [] for task in TASKS}
         with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +123,7 @@ def run(
         rows.append({"model": label, "photographs": count, "rates": rates, "environment": job.environment()})
     with tempfile.TemporaryDirectory() as folder:
         rows[-1]["memory"] = watch(path, repeat(files, many), Path(folder))
-    output.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
+    results.write_list(output, rows)
     output.with_suffix(".md").write_text(text(rows, output.with_suffix(".png").name), encoding="utf-8")
     draw(rows[-1]["memory"], output.with_suffix(".png"))
 
@@ -135,9 +134,8 @@ def text(rows: list[dict[str, Any]], picture: str) -> str:
     for row in rows:
         own = np.median(row["rates"][TASKS[0]])
         shares = ["", *(f" [{np.median(row['rates'][task]) / own:.0%}]" for task in TASKS[1:])]
-        table.append(
-            [row["model"], *(spread(row["rates"][task]) + share for task, share in zip(TASKS, shares, strict=True))]
-        )
+        rates = [results.median_and_quartiles(row["rates"][task]) for task in TASKS]
+        table.append([row["model"], *(rate + share for rate, share in zip(rates, shares, strict=True))])
     first, last = middles(rows[-1]["memory"])
     memory = (
         f"Memory over {rows[-1]['memory'][-1][0]} photographs ({rows[-1]['model']}, heat maps written): {first:.0f} MB "

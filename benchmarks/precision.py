@@ -9,7 +9,6 @@ Takes Ear as ``run.py`` trained it, exports it in every precision, and measures 
 of JSON per data set, model and precision, and their table beside it; what is there is not made again.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -17,20 +16,19 @@ from typing import Any
 
 import job
 import jsonargparse
-import numpy as np
 import openvino
 import results
 import timing
 import torch
-from anomalib.data import AnomalibDataModule, ImageBatch
+from accuracy import measure
+from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torchvision.tv_tensors import Mask
 from tqdm import tqdm
 
-from anomalib_ear import Ear, metrics
+from anomalib_ear import Ear
 
 # Name: weights on disk, arithmetic.
 PRECISIONS: dict[str, tuple[CompressionType | None, str]] = {
@@ -49,27 +47,18 @@ torch's. Images/s: all precisions of a model in turn in one process, medians ove
 """
 
 
-def test_images(model: Ear, datamodule: AnomalibDataModule) -> list[tuple[Tensor, Tensor, bool]]:
-    """Return image ``(1, 3, H, W)``, mask ``(1, H, W)`` and label of every test image, at the model's size."""
-    items = []
+def test_images(model: Ear, datamodule: AnomalibDataModule) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Return every test image, ``(1, 3, H, W)``, all labels and masks, ``(N, H, W)`` bool, at the model's size."""
+    images, labels, masks = [], [], []
     for index in range(len(datamodule.test_data)):
         item = datamodule.test_data[index]
         height, width = item.image.shape[-2:]
         truth = torch.zeros(height, width) if item.gt_mask is None else item.gt_mask
         image, mask = model.pre_processor.transform(item.image, Mask(truth.reshape(1, height, width)))
-        items.append((image[None], mask > 0, bool(item.gt_label)))
-    return items
-
-
-def measure(scores: list[float], maps: list[np.ndarray], images: list[tuple[Tensor, Tensor, bool]]) -> dict[str, float]:
-    """Return image AUROC, pixel AUROC and AUPRO."""
-    measured = {"image_AUROC": float(roc_auc_score([label for _, _, label in images], scores))}
-    for name in ("AUROC", "AUPRO"):
-        metric = getattr(metrics, name)(fields=["anomaly_map", "gt_mask"])
-        for map_, (image, mask, _) in zip(maps, images, strict=True):
-            metric.update(ImageBatch(image=image, anomaly_map=torch.from_numpy(map_).reshape(mask.shape), gt_mask=mask))
-        measured[f"pixel_{name}"] = float(metric.compute())
-    return measured
+        images.append(image[None])
+        labels.append(bool(item.gt_label))
+        masks.append(mask > 0)
+    return images, torch.tensor(labels), torch.cat(masks)
 
 
 def study(
@@ -79,17 +68,19 @@ def study(
     model, datamodule = job.build(row["spec"] | {"seed": row["seed"], "root": str(root) if root else None})
     model = Ear.load_from_checkpoint(checkpoint).eval()
     datamodule.setup()
-    images = test_images(model, datamodule)
+    images, labels, truth = test_images(model, datamodule)
     with torch.no_grad():
-        answers = [model.model(image) for image, _, _ in tqdm(images, desc=TORCH)]
-    expected = [answer.pred_score.item() for answer in answers]
+        answers = [model.model(image) for image in tqdm(images, desc=TORCH)]
+    expected = torch.cat([answer.pred_score for answer in answers])
     constants = {
         "dataset": row["dataset"],
         "model": row["model"],
         "seed": row["seed"],
         "environment": job.environment(),
     }
-    rows = [{"precision": TORCH} | measure(expected, [answer.anomaly_map.numpy() for answer in answers], images)]
+    rows = [
+        {"precision": TORCH} | measure(expected, labels, torch.cat([answer.anomaly_map for answer in answers]), truth)
+    ]
     size = tuple(row["spec"]["dataset"]["image_size"])
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
@@ -103,11 +94,11 @@ def study(
             )
             compiled = openvino.compile_model(paths[name], "CPU", {"INFERENCE_PRECISION_HINT": arithmetic})
             found = [
-                {output.get_any_name(): value.copy() for output, value in compiled(image.numpy()).items()}
-                for image, _, _ in tqdm(images, desc=name)
+                {output.get_any_name(): torch.tensor(value) for output, value in compiled(image.numpy()).items()}
+                for image in tqdm(images, desc=name)
             ]
-            scores = [answer["pred_score"].item() for answer in found]
-            measured = measure(scores, [answer["anomaly_map"] for answer in found], images)
+            scores = torch.cat([answer["pred_score"].reshape(1) for answer in found])
+            measured = measure(scores, labels, torch.cat([answer["anomaly_map"] for answer in found]), truth)
             size_on_disk = sum(paths[name].with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
             order = float(spearmanr(expected, scores).statistic)
             rows.append({"precision": name, "bytes": size_on_disk, "order": order} | measured)
@@ -139,7 +130,7 @@ def run(
     able = {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
     precisions = {name: value for name, value in PRECISIONS.items() if value[1] in able}
     for row in results.read(results_file):
-        made = {(found["dataset"], found["model"], found["seed"]) for found in read(output)}
+        made = {(found["dataset"], found["model"], found["seed"]) for found in results.read_list(output)}
         if row["model"] not in models or row["seed"] != seed or results.key(row) in made:
             continue
         name = results.name(row)
@@ -148,14 +139,8 @@ def run(
             msg = f"no checkpoint under {folder / results_file.stem / name}: make the row anew with benchmarks/run.py."
             raise SystemExit(msg)
         found = study(row, checkpoint, roots.get(row["dataset"]), precisions)
-        lines = ",\n".join(json.dumps(line) for line in [*read(output), *found])
-        output.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    output.with_suffix(".md").write_text(text(read(output)), encoding="utf-8")
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of an output, none where there is none."""
-    return json.loads(path.read_text()) if path.exists() else []
+        results.write_list(output, [*results.read_list(output), *found])
+    output.with_suffix(".md").write_text(text(results.read_list(output)), encoding="utf-8")
 
 
 def text(rows: list[dict[str, Any]]) -> str:

@@ -6,7 +6,6 @@
 python benchmarks/readme.py
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def section() -> str:
         header, *body = results.table(results.read(path), columns)
         body.sort(key=lambda line: line[2], reverse=True)
         parts.append(f"**{dataset}**\n\n{results.markdown([header, *body])}\n")
-    speed = throughput.table(json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text()))
+    speed = throughput.table(results.read_list(ROOT / "benchmarks" / "results" / "speed.json"))
     parts.append(f"**Speed at 640 × 256**\n\n{results.markdown(speed)}\n")
     return "\n" + "\n".join(parts) + "\n"
 

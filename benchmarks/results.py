@@ -68,6 +68,17 @@ def read(path: Path) -> list[Row]:
     return list(newest.values())
 
 
+def read_list(path: Path) -> list[Row]:
+    """Read the rows of a study, none where there is no file."""
+    rows: list[Row] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return rows
+
+
+def write_list(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows of a study as a list, one row to a line."""
+    path.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
+
+
 def latencies(path: Path) -> dict[tuple[str, str], list[float]]:
     """Read the newest timing of each data set: seconds per round for each data set and model.
 
@@ -176,6 +187,12 @@ def mean_and_spread(values: Sequence[float | None], digits: int) -> str:
     text = f"{statistics.mean(known):.{digits}f}"
     whole_and_equal = digits == 0 and len(set(known)) == 1  # a setting, such as the number of epochs
     return text if len(known) == 1 or whole_and_equal else f"{text} ± {statistics.stdev(known):.{digits}f}"
+
+
+def median_and_quartiles(values: Sequence[float]) -> str:
+    """Write the median, and in brackets the quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.1f} ({low:.1f}–{high:.1f})"
 
 
 def table(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:

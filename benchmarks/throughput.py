@@ -10,11 +10,10 @@ All models are exported by the same anomalib, untrained: weights do not change w
 process, so that whatever else the machine does hits all alike. Writes rows as JSON and their tables beside it.
 """
 
-import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import anomalib.models
@@ -155,7 +154,7 @@ def run(
                     }
                     for label, path in paths.items()
                 ]
-    output.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
+    results.write_list(output, rows)
     output.with_suffix(".md").write_text(text(rows), encoding="utf-8")
 
 
@@ -190,8 +189,8 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
         *(
             [
                 row["model"],
-                spread([1000 * value for value in row["latency"]]),
-                spread(row["throughput"]),
+                results.median_and_quartiles([1000 * value for value in row["latency"]]),
+                results.median_and_quartiles(row["throughput"]),
                 f"{median(row['throughput']) * row['gflop'] / peak(rows):.0%}",
                 f"{row['gflop']:.2f}",
                 f"{row['bytes'] / 1e6:.0f}",
@@ -213,12 +212,6 @@ def growth(rows: list[dict[str, Any]]) -> str:
             slope, _ = np.polyfit(pixels, -np.log([median(row["throughput"]) for row in chosen]), 1)
             fitted.append(f"{label} {slope:.2f}")
     return ", ".join(fitted)
-
-
-def spread(values: list[float]) -> str:
-    """Return median and quartiles."""
-    low, middle, high = quantiles(values, n=4)
-    return f"{middle:.1f} ({low:.1f}–{high:.1f})"
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from anomalib.deploy import CompressionType
 from PIL import Image
 
 from anomalib_ear import Ear
+from anomalib_ear.deployed_model import DeployedModel
 from anomalib_ear.export import describe
-from anomalib_ear.infer import Line, Model
+from anomalib_ear.infer import Line
 from anomalib_ear.quantization import TrainingImages, statistics_of_quantised
 
 
@@ -135,7 +136,7 @@ def test_a_file_has_one_score(
         in_torch = torch.load(torch_path, weights_only=False)["model"](image)
     core = openvino.Core()
     graphs = [core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image.numpy()) for path in paths]
-    line = Line(Model(paths[1], "latency"), tmp_path, heat_maps=False, anomaly_maps=True)
+    line = Line(DeployedModel(paths[1], "latency"), tmp_path, heat_maps=False, anomaly_maps=True)
     ((_, scores),) = line.run({Path("photograph.png"): tmp_path / "photograph.png"})
     found = np.asarray(Image.open(tmp_path / "anomaly_maps" / "photograph.png.png")) / 65535
     for answer in (in_torch._asdict(), *graphs, {"pred_score": np.array(scores.normalised), "anomaly_map": found}):

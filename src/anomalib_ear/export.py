@@ -24,7 +24,7 @@ from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from torch import nn
 from torch.export import Dim
 
-from anomalib_ear.infer import METADATA
+from anomalib_ear.deployed_model import METADATA
 from anomalib_ear.pre_processing import ExportableResize
 from anomalib_ear.quantization import TrainingImages, quantise, statistics_of_quantised
 from anomalib_ear.torch_model import EarModel

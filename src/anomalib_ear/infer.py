@@ -19,20 +19,18 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import jsonargparse
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from anomalib_ear.deployed_model import DeployedModel
+
 COLUMNS = ("path", "raw_score", "normalised_score", "label")
 LABELS = ("good", "defective")
-# Section of an exported model's metadata.
-METADATA = "anomalib_ear"
 # Longest side in pixels of a heat map.
 PICTURE_SIZE = 1024
 # A heat map's colours: the photograph's greys at 0.4 of their brightness, then dark red, red, yellow and white.
@@ -55,108 +53,6 @@ class Scores(NamedTuple):
     path: Path
     raw: float | None
     normalised: float
-
-
-class Model:
-    """An exported model, compiled.
-
-    Args:
-        path: OpenVINO model (``.xml``).
-        hint: What to compile for.
-        precision: Precision of the arithmetic; ``None`` for the one that scores and thresholds were made with.
-
-    Attributes:
-        requests: How many photographs it works on at a time.
-        size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
-
-    Raises:
-        FileNotFoundError: If there is no such file, or its weights are missing.
-        ValueError: If it is not an anomaly model.
-    """
-
-    def __init__(self, path: Path, hint: Literal["latency", "throughput"], precision: str | None = None) -> None:
-        for file in (path, path.with_suffix(".bin")):
-            if not file.is_file():
-                msg = f"no file {file}: a model is two files, .xml and .bin, as `anomalib export` writes them."
-                raise FileNotFoundError(msg)
-        core = openvino.Core()
-        model = core.read_model(path)
-        names = {name for output in model.outputs for name in output.get_names()}
-        if not {"pred_score", "anomaly_map"} <= names:
-            msg = f"{path} has outputs {', '.join(sorted(names))}, an anomaly model has pred_score and anomaly_map."
-            raise ValueError(msg)
-        self.threshold = float(_metadata(model, "image_threshold") or "nan")
-        _take_out_resize(model)
-        shape = model.input(0).partial_shape
-        shape[0] = 1
-        model.reshape(shape)
-        self.size = (shape[2].get_length(), shape[3].get_length()) if shape.is_static else None
-        # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
-        configuration = {
-            "PERFORMANCE_HINT": hint.upper(),
-            "INFERENCE_PRECISION_HINT": precision or _metadata(model, "precision") or "f32",
-        }
-        self._compiled = core.compile_model(model, "CPU", configuration)
-        self._queue = openvino.AsyncInferQueue(self._compiled)
-        self._queue.set_callback(self._done)
-        self._lock = Lock()
-        self.requests = len(self._queue)
-
-    def prepare(self, photograph: Image.Image) -> NDArray[np.float32]:
-        """Resize a photograph as training does, with antialias and without rounding.
-
-        Pillow needs a sixth of the time of an exported resize, and decoding threads have it while others infer.
-
-        Returns:
-            ``(1, 3, *size)`` in [0, 1].
-        """
-        bands = [photograph] if photograph.mode == "L" else photograph.convert("RGB").split()
-        if self.size is not None:
-            size = self.size[::-1]
-            bands = [band.convert("F").resize(size, Image.Resampling.BILINEAR) for band in bands]
-        planes = np.stack([np.asarray(band, dtype=np.float32) for band in bands]) / np.float32(255)
-        return np.repeat(planes[None], 3 // len(bands), axis=1)
-
-    def start(self, image: NDArray[np.float32], result: "Future[dict[str, NDArray[np.float32]]]") -> None:
-        """Start inference; waits while every request is busy. May be called from any thread.
-
-        Args:
-            image: ``(1, 3, H, W)`` in [0, 1].
-            result: Gets ``pred_score`` and ``anomaly_map`` when they are there.
-        """
-        with self._lock:  # two threads could be given the same idle request
-            self._queue.start_async({0: image}, result)
-
-    def wait(self) -> None:
-        """Wait until every request is done, its callback too: a process must not end while one returns."""
-        self._queue.wait_all()
-
-    @staticmethod
-    def _done(request: openvino.InferRequest, result: "Future[dict[str, NDArray[np.float32]]]") -> None:
-        # Copies, because the request's memory is used again at once.
-        result.set_result({name: request.get_tensor(name).data.copy() for name in ("pred_score", "anomaly_map")})
-
-    def raw(self, normalised: float) -> float | None:
-        """Undo the normalisation, which divides a score's odds by the threshold's."""
-        if np.isnan(self.threshold):
-            return None
-        above, below = normalised * self.threshold, (1 - normalised) * (1 - self.threshold)
-        return above / (above + below)
-
-
-def _metadata(model: openvino.Model, name: str) -> str | None:
-    """Return what the export noted, ``None`` for models of others."""
-    return model.get_rt_info([METADATA, name]).astype(str) if model.has_rt_info([METADATA, name]) else None
-
-
-def _take_out_resize(model: openvino.Model) -> None:
-    """Give a model that begins with Ear's resize an input of the size behind it."""
-    parameter = model.get_parameters()[0]
-    first = [consumer.get_node() for consumer in parameter.output(0).get_target_inputs()]
-    if len(first) == 1 and first[0].get_attributes().get("mode") == "bilinear_pillow":
-        parameter.set_partial_shape(first[0].output(0).partial_shape)
-        first[0].output(0).replace(parameter.output(0))
-        model.validate_nodes_and_infer_types()
 
 
 def find(source: str) -> dict[Path, Path]:
@@ -224,7 +120,7 @@ class Line:
         anomaly_maps: Whether to write anomaly maps.
     """
 
-    def __init__(self, model: Model, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
+    def __init__(self, model: DeployedModel, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
         self.model, self.output = model, output
         self.heat_maps, self.anomaly_maps = heat_maps, anomaly_maps
         self.workers = os.cpu_count() or 1
@@ -366,7 +262,7 @@ def infer(
         msg = f"threshold must lie in [0, 1], got {threshold}; 0.5 is the trained one."
         raise ValueError(msg)
     files = find(input)
-    loaded = Model(model, hint, precision)
+    loaded = DeployedModel(model, hint, precision)
     digest = hashlib.sha256(model.read_bytes() + model.with_suffix(".bin").read_bytes()).hexdigest()
     table = output / "scores.csv"
     done = begin(table, {"model": digest, "threshold": threshold, "precision": precision}, resume=resume)

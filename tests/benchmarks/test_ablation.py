@@ -11,7 +11,9 @@ from pathlib import Path
 import ablation
 import jsonargparse
 import pytest
+import results
 import torch
+from accuracy import measure
 
 from anomalib_ear.masking import Masking
 from anomalib_ear.space import build_space
@@ -41,7 +43,7 @@ def test_every_combination_is_a_row_and_made_once(surfaces: Path, tmp_path: Path
     for _ in range(2):
         done = subprocess.run(command(surfaces, output), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        rows = ablation.read(output)
+        rows = results.read_list(output)
         assert len(rows) == 1 + 4 * 4 + 4 + 2
     shown = {ablation.settings(row) for row in rows}
     assert len(shown) == len(rows)
@@ -75,10 +77,23 @@ def test_configurations_write_where_the_tables_are_looked_for(name: str) -> None
 def test_the_committed_tables_are_those_of_the_rows(output: Path) -> None:
     """The rows were made with their configuration, and the page beside them was written from them."""
     config = configuration(CONFIGS[output.stem.removeprefix("ablation_")])
-    rows = ablation.read(output)
+    rows = results.read_list(output)
     assert {(row["space"], row["epochs"]) for row in rows} == {(config.space, config.epochs)}
     assert {row["dataset"] for row in rows} == set(config.datasets)
     assert output.with_suffix(".md").read_text() == ablation.text(rows)
+
+
+def test_a_defect_that_nobody_marked_is_one() -> None:
+    """Magnetic tiles have a few: they count as defective images, and their pixels as good ones."""
+    maps = torch.zeros(4, 1, 16, 16)
+    maps[2, 0, :4, :4] = 0.5
+    maps[3] = 0.25
+    maps[1] = 0.1
+    truth = torch.zeros(4, 16, 16, dtype=torch.bool)
+    truth[2, :4, :4] = True
+    labels = torch.tensor([False, False, True, True])
+    measured = measure(maps.amax(dim=(1, 2, 3)), labels, maps, truth)
+    assert measured == pytest.approx({"image_AUROC": 1, "pixel_AUROC": 1, "pixel_AUPRO": 1})
 
 
 @pytest.mark.parametrize("kind", ["attention", "random", "none", "oracle", "second pass"])
@@ -87,7 +102,7 @@ def test_what_is_excised_is_empty_and_the_rest_as_it_was(kind: str) -> None:
     torch.manual_seed(0)
     truth = torch.zeros(2, 64, 64, dtype=torch.bool)
     truth[1, :16, :32] = True
-    split = ablation.Split(torch.randn(2, 120, 4, 4), torch.rand(2, 1, 4, 4), truth)
+    split = ablation.Split(torch.randn(2, 120, 4, 4), torch.rand(2, 1, 4, 4), truth, truth.any(dim=(1, 2)))
     space = build_space("attention")
     excise = ablation.Excision(Masking(hint="empty", dilation=0, excised_share=0.2), space)
     second = torch.zeros(2, 1, 4, 4)
