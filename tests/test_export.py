@@ -14,11 +14,11 @@ from anomalib.data import Folder
 from anomalib.deploy import CompressionType
 from PIL import Image
 
-from anomalib_ear import Ear
+from anomalib_ear import Ear, quantization
 from anomalib_ear.deployed_model import DeployedModel
 from anomalib_ear.export import describe
 from anomalib_ear.infer import Line
-from anomalib_ear.quantization import TrainingImages, statistics_of_quantised
+from anomalib_ear.quantization import CalibrationImages, calibrated_to_eight_bits
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 def calibrated(ear: Ear, good: Folder) -> Ear:
     """Calibrate a model that is hardly trained, and give it a threshold for images and none for pixels."""
-    images = TrainingImages(good, ear.pre_processor)
+    images = CalibrationImages(good, ear.pre_processor)
     photographs = torch.from_numpy(np.concatenate([images[index] for index in range(len(images))]))
     ear.model.train()(photographs)
     ear.model.keep_for_calibration(photographs)
@@ -178,11 +178,39 @@ def test_eight_bits_compute_nearly_the_same(
 
 
 def test_eight_bits_have_statistics_of_their_own(model: Ear, good: Folder) -> None:
-    """What quantisation adds to the residual counts as normal."""
+    """What quantisation adds to the residual counts as normal; without validation images thresholds stay."""
     trained = model.model.anomaly_map.mean.clone()
-    with statistics_of_quantised(model.model, TrainingImages(good, model.pre_processor), (32, 32)):
+    images = CalibrationImages(good, model.pre_processor)
+    with calibrated_to_eight_bits(model.model, model.post_processor, images, (32, 32)):
         assert not torch.equal(model.model.anomaly_map.mean, trained)
+        assert model.post_processor.image_threshold == pytest.approx(0.4)
     assert torch.equal(model.model.anomaly_map.mean, trained)
+
+
+def test_eight_bits_have_thresholds_of_their_own(
+    model: Ear, good: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of its scores on validation images, which also tell what is lost; the trained model keeps its own."""
+    for index in range(4):
+        photograph = np.random.default_rng(10 + index).integers(50, 200, (40, 50, 3), dtype=np.uint8)
+        (tmp_path / "defective").mkdir(exist_ok=True)
+        Image.fromarray(photograph).save(tmp_path / "defective" / f"{index}.png")
+    datamodule = Folder(
+        name="both", root=good.root, normal_dir="good", abnormal_dir=tmp_path / "defective", num_workers=0,
+        normal_split_ratio=0.4, val_split_mode="same_as_test", seed=0,
+    )  # fmt: skip
+    monkeypatch.setattr(quantization, "MAX_LOSS", -1)
+    path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
+    assert any("in float" in message and "with eight bits" in message for message in caplog.messages)
+    line = Line(DeployedModel(path, "latency"), tmp_path, heat_maps=False, anomaly_maps=False)
+    files = [Path(item) for item in datamodule.val_data.samples["image_path"]]
+    scores = [scores for _, scores in line.run({Path(file.name): file for file in files})]
+    threshold = float(openvino.Core().read_model(path).get_rt_info(["anomalib_ear", "image_threshold"]).astype(str))
+    # The best threshold is one of the scores, but for what rounding to eight bits makes of another resize.
+    assert min(abs(score.raw - threshold) for score in scores) < 1e-3
+    assert min(abs(score.normalised - 0.5) for score in scores) < 1e-3
+    assert threshold != pytest.approx(0.4, abs=5e-3)
+    assert model.post_processor.image_threshold == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(("kind", "named"), [("INT8_PTQ", "--data"), ("INT8_ACQ", "test images")])

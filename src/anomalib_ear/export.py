@@ -26,7 +26,7 @@ from torch.export import Dim
 
 from anomalib_ear.deployed_model import METADATA
 from anomalib_ear.pre_processing import ExportableResize
-from anomalib_ear.quantization import TrainingImages, quantise, statistics_of_quantised
+from anomalib_ear.quantization import CalibrationImages, calibrated_to_eight_bits, quantise
 from anomalib_ear.torch_model import EarModel
 
 
@@ -79,8 +79,8 @@ class EarExportMixin(ExportMixin):
 
         Compressed to ``INT8_PTQ``, the convolutions compute with eight bits and all else in float: the difference
         between image and recovery is small. Ranges and the statistics of that difference are taken from the
-        datamodule's training images; what anomalib takes them from are validation images, and it keeps the statistics
-        of another precision.
+        datamodule's training images, thresholds from its validation images; what anomalib takes ranges from are
+        validation images, and it keeps the statistics and thresholds of another precision.
 
         Raises:
             ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule or with a pre-processing
@@ -96,13 +96,14 @@ class EarExportMixin(ExportMixin):
                 if datamodule is None or size is None or not isinstance(self.pre_processor, PreProcessor):
                     msg = "INT8_PTQ needs --data, for its training images, and no pre-processing but a resize."
                     raise ValueError(msg)
-                images = TrainingImages(datamodule, self.pre_processor)
-                stack.enter_context(statistics_of_quantised(self.model, images, size))
+                images = CalibrationImages(datamodule, self.pre_processor)
+                stack.enter_context(calibrated_to_eight_bits(self.model, self.post_processor, images, size))
             path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
+            description = describe(self.post_processor)
         model = openvino.Core().read_model(path)
         if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
             model = resize_first(model, input_size)
-        for name, value in describe(self.post_processor).items():
+        for name, value in description.items():
             model.set_rt_info(value, [METADATA, name])
         # Beside the model, which is in use until it is written.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -120,7 +121,7 @@ class EarExportMixin(ExportMixin):
     ) -> openvino.Model:
         """Compress as anomalib does, but for ``INT8_PTQ``."""
         if compression_type == CompressionType.INT8_PTQ and datamodule and isinstance(self.pre_processor, PreProcessor):
-            return quantise(model, TrainingImages(datamodule, self.pre_processor))
+            return quantise(model, CalibrationImages(datamodule, self.pre_processor))
         return super()._compress_ov_model(model, compression_type, datamodule, *args)
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's

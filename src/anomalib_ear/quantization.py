@@ -5,32 +5,42 @@
 
 Only convolutions compute with eight bits. The difference between image and recovery is small, and is judged by how it
 varies on defect-free images: what eight bits add to it varies too, so these statistics are taken from the quantised
-network. What that is worth is in benchmarks/studies.md, section 11.
+network. What that is worth is in benchmarks/studies.md, section 11. Thresholds too are taken anew, from the validation
+images, which also tell what is lost.
 """
 
 import copy
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import openvino
 import torch
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageBatch
+from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchmetrics.functional.classification import binary_auroc
 
 from anomalib_ear.torch_model import EarModel
 
 # Training images that give the ranges of activations, evenly spaced.
 RANGE_IMAGES = 32
+# Image AUROC that eight bits may lose on the validation images before the user is warned.
+MAX_LOSS = 0.005
+
+logger = logging.getLogger(__name__)
 
 
-class TrainingImages:
-    """The training images of a datamodule as the network takes them.
+class CalibrationImages:
+    """The training and validation images of a datamodule as the network takes them.
+
+    As a sequence it has the training images, ``(1, 3, H, W)`` in [0, 1].
 
     Args:
         datamodule: Has them.
@@ -40,18 +50,28 @@ class TrainingImages:
     def __init__(self, datamodule: AnomalibDataModule, pre_processor: PreProcessor) -> None:
         datamodule.setup("fit")
         self._dataset = datamodule.train_data
+        self._validation: AnomalibDataset | None = getattr(datamodule, "val_data", None)
         self._transform = cast("nn.Module", pre_processor.transform)
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Return an image, ``(1, 3, H, W)`` in [0, 1]."""
         image: Tensor = self._transform(self._dataset[index].image)
         return image[None].numpy()
 
+    def validation(self) -> Iterator[ImageBatch]:
+        """Yield the validation images one by one, with their labels and masks."""
+        dataset = self._validation
+        if dataset is None:
+            return
+        for index in range(len(dataset)):
+            batch: ImageBatch = dataset.collate_fn([dataset[index]])
+            batch.image, batch.gt_mask = self._transform(batch.image, batch.gt_mask)
+            yield batch
 
-def quantise(model: openvino.Model, images: TrainingImages) -> openvino.Model:
+
+def quantise(model: openvino.Model, images: CalibrationImages) -> openvino.Model:
     """Let convolutions compute with eight bits.
 
     Args:
@@ -82,12 +102,15 @@ def quantise(model: openvino.Model, images: TrainingImages) -> openvino.Model:
 
 
 @contextmanager
-def statistics_of_quantised(model: EarModel, images: TrainingImages, size: tuple[int, int]) -> Iterator[None]:
-    """Give a model's anomaly map the statistics of the quantised network's residuals, for a while.
+def calibrated_to_eight_bits(
+    model: EarModel, post_processor: nn.Module | None, images: CalibrationImages, size: tuple[int, int]
+) -> Iterator[None]:
+    """Give a model the statistics and thresholds of its quantised network, for a while.
 
     Args:
-        model: A trained model.
-        images: Give ranges and statistics.
+        model: A trained model in evaluation mode.
+        post_processor: Has the thresholds; they stay where there is no validation image.
+        images: Give ranges, statistics and thresholds.
         size: Their height and width in pixels.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -98,14 +121,57 @@ def statistics_of_quantised(model: EarModel, images: TrainingImages, size: tuple
         )
         quantised = quantise(openvino.convert_model(path), images)
     compiled = openvino.compile_model(quantised, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def residual(image: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(compiled(image)[0].copy())
+
+    statistics = copy.deepcopy(model.anomaly_map)
     chosen = model.calibration_indices(len(images))
-    residuals = [torch.from_numpy(compiled(images[index])[0].copy()).half() for index in chosen]
-    trained = copy.deepcopy(model.anomaly_map)
-    model.anomaly_map.calibrate(torch.cat(residuals))
+    statistics.calibrate(torch.cat([residual(images[index]).half() for index in chosen]))
+    trained = model.anomaly_map
+    thresholds = copy.deepcopy(post_processor.state_dict()) if post_processor else {}
+    exact: list[Tensor] = []
+    found: list[Tensor] = []
+    labels: list[Tensor] = []
+    nobody: Any = None  # for hooks that take a trainer and a module, and use neither
     try:
+        for batch in images.validation():
+            image = cast("Tensor", batch.image)
+            with torch.no_grad():
+                model.anomaly_map = trained
+                exact.append(model(image).pred_score)
+                model.anomaly_map = statistics
+                prediction = model.judge(residual(image.numpy()), size)
+            found.append(cast("Tensor", prediction.pred_score))
+            labels.append(cast("Tensor", batch.gt_label))
+            if isinstance(post_processor, PostProcessor):
+                post_processor.on_validation_batch_end(nobody, nobody, batch.update(**prediction._asdict()))
+        if labels:
+            if isinstance(post_processor, PostProcessor):
+                post_processor.on_validation_epoch_end(nobody, nobody)
+            _compare(*(torch.cat(values) for values in (exact, found, labels)))
+        model.anomaly_map = statistics
         yield
     finally:
         model.anomaly_map = trained
+        if post_processor:
+            post_processor.load_state_dict(thresholds)
+
+
+def _compare(exact: Tensor, found: Tensor, labels: Tensor) -> None:
+    """Say what eight bits lose on the validation images, if these can tell.
+
+    Args:
+        exact: Scores in float, ``(N,)``.
+        found: Scores with eight bits, ``(N,)``.
+        labels: Which images are defective, ``(N,)`` bool.
+    """
+    if len(labels.unique()) < 2:
+        logger.info("The validation images do not tell what eight bits lose: that takes good and defective ones.")
+        return
+    before, after = (float(binary_auroc(scores, labels.long())) for scores in (exact, found))
+    level = logging.WARNING if before - after > MAX_LOSS else logging.INFO
+    logger.log(level, "Image AUROC on the validation images: %.3f in float, %.3f with eight bits.", before, after)
 
 
 class _Residual(nn.Module):

@@ -108,11 +108,7 @@ class EarModel(nn.Module):
             self.check(image)
         if self.training:
             return self.recover(image)[0]
-        residual = self.residual(image)
-        size = (residual.shape[-2] * self.position, residual.shape[-1] * self.position)
-        anomaly_map = self.anomaly_map(residual, size)
-        anomaly_map = anomaly_map[..., : image.shape[-2], : image.shape[-1]]  # (N, 1, H, W)
-        return InferenceBatch(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
+        return self.judge(self.residual(image), (image.shape[-2], image.shape[-1]))
 
     def check(self, image: Tensor) -> None:
         """Raise a ``ValueError`` that says what is wrong with an image, if anything is."""
@@ -143,6 +139,20 @@ class EarModel(nn.Module):
         """
         residuals = [self.space.residual(recovery.target, recovery.recovered) for recovery in self.recover(image)]
         return residuals[0] if len(residuals) == 1 else torch.stack(residuals).mean(dim=0)
+
+    def judge(self, residual: Tensor, size: tuple[int, int]) -> InferenceBatch:
+        """Score an image by its residual.
+
+        Args:
+            residual: Residual of shape ``(N, K, h, w)``.
+            size: Height and width in pixels of the image before it was padded.
+
+        Returns:
+            ``anomaly_map`` ``(N, 1, *size)`` and ``pred_score`` ``(N,)``, both in [0, 1).
+        """
+        padded = (residual.shape[-2] * self.position, residual.shape[-1] * self.position)
+        anomaly_map = self.anomaly_map(residual, padded)[..., : size[0], : size[1]]
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
 
     def recover(self, image: Tensor) -> list[Recovery]:
         """Excise and recover, at the size padded to the stride.
