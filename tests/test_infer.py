@@ -163,12 +163,14 @@ def test_an_interrupted_run_goes_on(exported: Path, tmp_path: Path, how: signal.
     for name in names[1:]:
         (tmp_path / "line" / name).hardlink_to(tmp_path / "line" / first)
     output = tmp_path / "out"
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as by a job in a shell's background
     process = subprocess.Popen(
         command(exported, tmp_path / "line", output),
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
+    signal.signal(signal.SIGINT, ignored)
     while process.poll() is None and (not (output / "scores.csv").exists() or len(table(output)) < 5):
         time.sleep(0.01)
     process.send_signal(how)
