@@ -141,7 +141,7 @@ def calibrated_to_eight_bits(
                 model.anomaly_map = trained
                 exact.append(model(image).pred_score)
                 model.anomaly_map = statistics
-                prediction = model.judge(residual(image.numpy()), size)
+                prediction = model.score(residual(image.numpy()), size)
             found.append(cast("Tensor", prediction.pred_score))
             labels.append(cast("Tensor", batch.gt_label))
             if isinstance(post_processor, PostProcessor):

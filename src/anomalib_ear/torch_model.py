@@ -108,7 +108,7 @@ class EarModel(nn.Module):
             self.check(image)
         if self.training:
             return self.recover(image)[0]
-        return self.judge(self.residual(image), (image.shape[-2], image.shape[-1]))
+        return self.score(self.residual(image), (image.shape[-2], image.shape[-1]))
 
     def check(self, image: Tensor) -> None:
         """Raise a ``ValueError`` that says what is wrong with an image, if anything is."""
@@ -140,7 +140,7 @@ class EarModel(nn.Module):
         residuals = [self.space.residual(recovery.target, recovery.recovered) for recovery in self.recover(image)]
         return residuals[0] if len(residuals) == 1 else torch.stack(residuals).mean(dim=0)
 
-    def judge(self, residual: Tensor, size: tuple[int, int]) -> InferenceBatch:
+    def score(self, residual: Tensor, size: tuple[int, int]) -> InferenceBatch:
         """Score an image by its residual.
 
         Args:
