@@ -32,8 +32,8 @@ Metrics of raw scores on the test images; mean ± standard deviation over the se
 with ResNet-18's ImageNet features beside the attention's; “{OFFLINE}” needs no ImageNet weights. What a
 line asks: the share of good parts that is scrapped where 95 % of the defective ones are found, and of defective parts
 missed where 1 % of the good ones alarms. Plain U-Net (no mask), Autoencoder (no mask, no skips) and RIAD (random masks)
-are Ear with these settings, its features and calibration. Draem is not there: one of its training steps, on eight
-images of 256 × 256, takes 88 s on a core of the machine, and it wants thousands.
+are Ear with these settings, its features and calibration. Draem is not there: it has 95 times Ear's arithmetic for an
+image ([speed.md](speed.md)), and cannot be trained on this machine in the time that the others have.
 """
 
 
