@@ -127,7 +127,7 @@ def run(
         seed: Seed of their training.
         roots: Folder per data set.
     """
-    able = {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
+    able = timing.precisions()
     precisions = {name: value for name, value in PRECISIONS.items() if value[1] in able}
     for row in results.read(results_file):
         made = {(found["dataset"], found["model"], found["seed"]) for found in results.read_list(output)}

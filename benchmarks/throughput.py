@@ -124,7 +124,7 @@ def run(
         precisions: Of the arithmetic, of OpenVINO's names; those that this CPU lacks are left out, and said so.
         rounds: How often each model has its turn.
     """
-    able = {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
+    able = timing.precisions()
     rows = []
     for size in image_sizes:
         with tempfile.TemporaryDirectory() as temporary:

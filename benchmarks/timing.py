@@ -25,6 +25,11 @@ WARM_UP = 2
 TURN = 0.5
 
 
+def precisions() -> set[str]:
+    """Return the precisions of arithmetic that this CPU has, by OpenVINO's names, such as ``"bf16"``."""
+    return {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
+
+
 def latencies(models: Mapping[str, Path], precision: str = "f32", rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Time one image at a time.
 
