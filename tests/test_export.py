@@ -12,11 +12,12 @@ import pytest
 import torch
 from anomalib.data import Folder
 from anomalib.deploy import CompressionType
+from openvino import opset13
 from PIL import Image
 
 from anomalib_ear import Ear, quantization
 from anomalib_ear.deployed_model import DeployedModel
-from anomalib_ear.export import describe
+from anomalib_ear.export import describe, vectorise_logarithms
 from anomalib_ear.infer import Line
 from anomalib_ear.quantization import CalibrationImages, calibrated_to_eight_bits
 
@@ -50,6 +51,19 @@ def model(good: Folder) -> Ear:
     """Return a calibrated model."""
     torch.manual_seed(0)
     return calibrated(Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False), good)
+
+
+def test_logarithms_in_vectors() -> None:
+    """Those of 1 + x are as exact as float32 lets them be, for small x as for large; others stay as they are."""
+    x = np.concatenate([[0], np.logspace(-8, 5, 1000)]).astype(np.float32)
+    image = opset13.parameter([len(x)], np.float32)
+    outputs = [opset13.log(opset13.add(image, opset13.constant(added, np.float32))) for added in (1, 2)]
+    network = openvino.Model(outputs, [image])
+    vectorise_logarithms(network)
+    assert [operation.get_type_name() for operation in network.get_ops()].count("Log") == 1
+    found = openvino.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)
+    np.testing.assert_allclose(found[0], np.log1p(x.astype(np.float64)), rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(found[1], np.log(x.astype(np.float64) + 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["to_onnx", "to_openvino", "to_torch"])

@@ -136,9 +136,9 @@ class AnomalyMapGenerator(nn.Module):
         )
         deviation = (self.length(residuals) - mean) / std
         deviation = F.avg_pool2d(deviation, 3, 1, 1, count_include_pad=False)
-        deviation = F.interpolate(deviation, size=size, mode="bilinear", align_corners=False)
         logit = STEEPNESS * (deviation - SIGMAS)
-        return torch.sigmoid(torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p()))
+        logit = torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p())
+        return torch.sigmoid(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:

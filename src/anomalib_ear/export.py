@@ -14,12 +14,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import openvino
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
+from openvino import opset13
 from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from torch import nn
 from torch.export import Dim
@@ -101,6 +103,7 @@ class EarExportMixin(ExportMixin):
             path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
             description = describe(self.post_processor)
         model = openvino.Core().read_model(path)
+        vectorise_logarithms(model)
         if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
             model = resize_first(model, input_size)
         for name, value in description.items():
@@ -171,6 +174,39 @@ def without_resize(pre_processor: nn.Module | None) -> Iterator[tuple[int, int] 
         yield transform.size
     finally:
         pre_processor.export_transform = transform
+
+
+def vectorise_logarithms(model: openvino.Model) -> None:
+    """Compute logarithms of ``1 + x``, ``x`` at least 0, in vectors, to a few millionths for ``x`` up to 1e5.
+
+    OpenVINO takes logarithms one number at a time: with those of the attention's responses, a tenth of the time of a
+    small model. With ``u`` the sixteenth root of ``1 + x``, by four square roots, and ``z = (u - 1) / (u + 1)``, the
+    logarithm is ``32 artanh(z)``, of which six terms of the power series suffice.
+
+    Args:
+        model: Changed in place.
+    """
+    for logarithm in model.get_ops():
+        if logarithm.get_type_name() != "Log" or not _adds_one(logarithm.input_value(0).get_node()):
+            continue
+        root = logarithm.input_value(0)
+        for _ in range(4):
+            root = opset13.sqrt(root)
+        one = opset13.constant(1, np.float32)
+        coefficients = [opset13.constant(32 / divisor, np.float32) for divisor in (11, 9, 7, 5, 3, 1)]
+        z = (root - one) / (root + one)
+        series = coefficients[0]
+        for coefficient in coefficients[1:]:
+            series = series * (z * z) + coefficient
+        replacement = z * series
+        replacement.set_friendly_name(logarithm.get_friendly_name())
+        logarithm.output(0).replace(replacement.output(0))
+
+
+def _adds_one(node: openvino.Node) -> bool:
+    """Return whether a node adds 1 to something."""
+    constants = [value.get_node() for value in node.input_values() if value.get_node().get_type_name() == "Constant"]
+    return node.get_type_name() == "Add" and any((constant.get_data() == 1).all() for constant in constants)
 
 
 def resize_first(model: openvino.Model, input_size: tuple[int, int] | None) -> openvino.Model:
