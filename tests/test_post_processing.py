@@ -5,9 +5,10 @@
 
 import pytest
 import torch
-from anomalib.data import InferenceBatch
+from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.post_processing import PostProcessor
 
-from anomalib_ear.post_processing import EarPostProcessor
+from anomalib_ear.post_processing import FALSE_ALARMS, EarPostProcessor
 
 
 def processor(threshold: float) -> EarPostProcessor:
@@ -44,3 +45,39 @@ def test_without_validation_scores_stay() -> None:
     """No threshold: the raw scale, whose 0.5 is the calibration's bound."""
     scores = torch.tensor([0.2, 0.7])
     torch.testing.assert_close(scored(processor(float("nan")), scores).pred_score, scores)
+
+
+def validated(post_processor: PostProcessor, scores: torch.Tensor, defective: torch.Tensor) -> PostProcessor:
+    """Let a post-processor find its thresholds on images whose maps are half their score, but for one pixel."""
+    for some in torch.arange(len(scores)).split(7):
+        maps = scores[some].reshape(-1, 1, 1, 1).repeat(1, 1, 4, 4) / 2
+        maps[..., 1, 2] *= 2
+        batch = ImageBatch(
+            image=torch.zeros(len(some), 3, 4, 4),
+            anomaly_map=maps,
+            pred_score=scores[some],
+            gt_label=defective[some],
+            gt_mask=(maps[:, 0] == scores[some].reshape(-1, 1, 1)) & defective[some].reshape(-1, 1, 1),
+        )
+        post_processor.on_validation_batch_end(None, None, batch)
+    post_processor.on_validation_epoch_end(None, None)
+    return post_processor
+
+
+def test_one_in_twenty_good_images_alarms_without_others() -> None:
+    """A single conspicuous image does not set the threshold, and pixels have the same one."""
+    scores = torch.cat([torch.linspace(0.1, 0.3, 99), torch.tensor([0.9])])[torch.randperm(100)]
+    post_processor = validated(EarPostProcessor(), scores, torch.zeros(100, dtype=torch.bool))
+    assert int((scores > post_processor.image_threshold).sum()) == 100 * FALSE_ALARMS
+    assert post_processor.image_threshold == post_processor.pixel_threshold
+    result = scored(post_processor, scores)
+    assert int(result.pred_label.sum()) == int(result.pred_mask.sum()) == 100 * FALSE_ALARMS
+
+
+def test_with_defective_images_thresholds_are_the_hosts() -> None:
+    """Those of the highest F1 score, of images and of pixels."""
+    scores = torch.linspace(0.1, 0.9, 40)
+    defective = torch.arange(40) % 3 * torch.arange(40) > 30
+    ours, theirs = (validated(kind(), scores, defective) for kind in (EarPostProcessor, PostProcessor))
+    assert ours.image_threshold == theirs.image_threshold
+    assert ours.pixel_threshold == pytest.approx(float(theirs.pixel_threshold), abs=2e-6)

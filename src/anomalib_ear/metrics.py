@@ -134,25 +134,22 @@ class AUPRO(AnomalibMetric, _AUPRO):  # type: ignore[misc]
 
 
 class _F1AdaptiveThreshold(_LevelMetric):
-    highest: Tensor
     lowest: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("highest", torch.tensor(-torch.inf), dist_reduce_fx="max")
         self.add_state("lowest", torch.tensor(torch.inf), dist_reduce_fx="min")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add scores in [0, 1] and labels 0 or 1, of any shapes with as many elements."""
         super().update(preds, target)
-        self.highest = torch.maximum(self.highest, preds.detach().max())
         self.lowest = torch.minimum(self.lowest, preds.detach().min())
 
     def compute(self) -> Tensor:
-        """Threshold of the highest F1 score; the highest score without defective pixels, the lowest without normal."""
+        """Threshold of the highest F1 score; the lowest score without normal pixels, NaN without defective ones."""
         false_positives, true_positives = self.from_the_top()
         if not true_positives[-1]:
-            return self.highest
+            return torch.tensor(torch.nan, device=self.normal.device)
         if not false_positives[-1]:
             return self.lowest
         # 2 TP / (2 TP + FP + FN), where TP + FN are all defective pixels.
@@ -163,7 +160,10 @@ class _F1AdaptiveThreshold(_LevelMetric):
 
 
 class F1AdaptiveThreshold(AnomalibMetric, _F1AdaptiveThreshold):  # type: ignore[misc]
-    """Threshold of the highest F1 score of scores in [0, 1], in constant memory."""
+    """Threshold of the highest F1 score of scores in [0, 1], in constant memory.
+
+    Without defective pixels there is none: a post-processor then takes the images'.
+    """
 
 
 def _from_the_top(counts: Tensor) -> Tensor:
