@@ -39,7 +39,6 @@ from anomalib_ear.unet import SkipGatedUNet
 
 # Draws of synthetic defects on the held-out images: one alone leaves the proxy to chance.
 DRAWS = 4
-LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-4  # Ear's
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 INTRODUCTION = """\
 Every combination of mask and gates, with all else equal: the same space, the same U-Net, the same calibration by all
@@ -153,12 +152,12 @@ def encode(model: Ear, datamodule: AnomalibDataModule) -> dict[str, Split]:
 
 
 def train(
-    space: Space, split: Split, excise: Excision, kind: str, seed: int, epochs: int, batch: int, *, gates: bool
+    model: Ear, split: Split, excise: Excision, kind: str, seed: int, epochs: int, batch: int, *, gates: bool
 ) -> SkipGatedUNet:
     """Train a U-Net to recover.
 
     Args:
-        space: Gives the loss.
+        model: Gives space, loss and learning rate.
         split: Defect-free images.
         excise: Masks.
         kind: Which.
@@ -168,11 +167,10 @@ def train(
         gates: Whether each step decodes a second time with some skips off, as Ear does.
     """
     torch.manual_seed(seed)
+    space = model.model.space
     unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, space.unet_channels, patch_size=space.patch_size)
     unet = unet.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    total = epochs * (len(split.target) // batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / total))
+    optimizer, schedule = one_cycle(unet, model.hparams["learning_rate"], epochs * (len(split.target) // batch))
     for _ in range(epochs):
         for chosen in torch.randperm(len(split.target)).split(batch):
             if len(chosen) < batch:
@@ -280,7 +278,7 @@ def study(label: str, dataset: Dataset, space: str, root: Path | None, seed: int
     rows = [{"mask": "no recovery", **evaluate(ear.space, None, splits, excise, "none")}]
     for (trained_mask, in_training), plan in combinations(len(ear.unet.gates)).items():
         start = time.perf_counter()
-        unet = train(ear.space, splits["train"], excise, trained_mask, seed, epochs, batch, gates=in_training)
+        unet = train(model, splits["train"], excise, trained_mask, seed, epochs, batch, gates=in_training)
         seconds = time.perf_counter() - start
         for mask, gates in plan:
             unet.gates = gates

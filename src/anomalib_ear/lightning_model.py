@@ -24,6 +24,8 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
@@ -302,10 +304,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the learning rate rises over the first tenth of training and falls to nothing as a cosine."""
-        optimizer = torch.optim.AdamW(self.model.unet.parameters(), lr=self.hparams["learning_rate"], weight_decay=1e-4)
         self._seed(self._first_epoch)  # the next line draws the first epoch's order
-        total = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / total))
+        steps = self.trainer.estimated_stepping_batches
+        optimizer, schedule = one_cycle(self.model.unet, self.hparams["learning_rate"], steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
@@ -344,19 +345,24 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         return EarVisualizer()
 
 
-def one_cycle(progress: float) -> float:
-    """Share of the peak learning rate.
+def one_cycle(unet: nn.Module, peak: float, steps: float) -> tuple[Optimizer, LRScheduler]:
+    """Return AdamW, and a schedule that rises linearly over the first tenth and falls to 0 as a cosine.
 
     Args:
-        progress: Share of training that is done, in [0, 1].
-
-    Returns:
-        Share in [0, 1]: linear over the first tenth, then a cosine down to 0.
+        unet: What is trained.
+        peak: Highest learning rate.
+        steps: Number of steps of the training.
     """
     warmup = 0.1
-    if progress < warmup:
-        return progress / warmup
-    return (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1))) / 2
+
+    def share(step: int) -> float:
+        progress = step / steps
+        if progress < warmup:
+            return progress / warmup
+        return (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1))) / 2
+
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=peak, weight_decay=1e-4)
+    return optimizer, LambdaLR(optimizer, share)
 
 
 def _plain(value: object) -> object:
