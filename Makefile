@@ -33,8 +33,9 @@ demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces
 	@echo "Pictures of the predictions: results/Ear/latest/images"
 	@echo "OpenVINO model: results/demo/weights/openvino"
 
+# Most tests start processes that compute: with a thread each they wait for one another less than with all cores each.
 test: $(INSTALLED) ## run every test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED) ## check style, format and types
 	$(BIN)/python -m ruff check

@@ -390,14 +390,18 @@ class TestReport:
 
 
 def test_stock_benchmark_runs_ear_beside_others(surfaces: Path, backbone: dict[str, str], tmp_path: Path) -> None:
-    """The stock command takes the stock configuration, here with a data set of this machine."""
+    """The stock command takes the stock configuration, here with a small data set of this machine."""
+    for kind in ("good", "defective", "masks"):
+        (tmp_path / kind).mkdir()
+        for file in sorted((surfaces / kind).iterdir())[:8]:
+            shutil.copy(file, tmp_path / kind)
     config = yaml.safe_load((REPOSITORY / "configs" / "benchmark" / "stock.yaml").read_text())
     models = config["benchmark"]["model"]["class_path"]["grid"]
     assert "Ear" in models
     config["benchmark"]["data"] = {
         "class_path": "Folder",
         "init_args": {
-            "name": "surface", "root": str(surfaces), "normal_dir": "good", "abnormal_dir": "defective",
+            "name": "surface", "root": str(tmp_path), "normal_dir": "good", "abnormal_dir": "defective",
             "mask_dir": "masks", "train_batch_size": 4, "eval_batch_size": 3, "num_workers": 0,
             "val_split_mode": "from_test", "seed": 0,
         },
