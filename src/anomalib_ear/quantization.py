@@ -29,9 +29,6 @@ from torchmetrics.functional.classification import binary_auroc
 
 from anomalib_ear.torch_model import EarModel
 
-# Operations that take eight bits. The maximum of rounded numbers is the rounded maximum: pooled after rounding, the
-# largest activations are a quarter of the bytes to write and read, and the result is the same.
-EIGHT_BITS = {"Convolution", "MaxPool"}
 # Training images that give the ranges of activations, evenly spaced.
 RANGE_IMAGES = 32
 # Image AUROC that eight bits may lose on the validation images before the user is warned.
@@ -86,7 +83,7 @@ def quantise(model: openvino.Model, images: CalibrationImages) -> openvino.Model
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
     kinds = {operation.get_type_name() for operation in model.get_ops()}
-    floating = nncf.IgnoredScope(types=sorted(kinds - EIGHT_BITS), validate=False)
+    floating = nncf.IgnoredScope(types=sorted(kinds - {"Convolution"}), validate=False)
     chosen = np.linspace(0, len(images) - 1, min(RANGE_IMAGES, len(images))).astype(int)
     dataset = nncf.Dataset([images[index] for index in chosen])
     # By default the mean over images of their extremes: defects, and images under another light, would be cut off.
