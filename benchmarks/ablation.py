@@ -255,14 +255,16 @@ def combinations(gates: int) -> dict[tuple[str, bool], list[tuple[str, tuple[boo
     return plans
 
 
-def study(label: str, dataset: Dataset, space: str, root: Path | None, seed: int, epochs: int) -> list[dict[str, Any]]:
+def study(
+    label: str, dataset: Dataset, arguments: dict[str, Any], root: Path | None, seed: int, epochs: int
+) -> list[dict[str, Any]]:
     """Return the rows of one data set and seed.
 
     Raises:
         ValueError: If images of this size would have to be padded.
     """
     description = {
-        "model": {"model": "Ear", "arguments": {"space": space}, "trainer": {}},
+        "model": {"model": "Ear", "arguments": arguments, "trainer": {}},
         "dataset": vars(dataset),
         "root": str(root) if root else None,
         "seed": seed,
@@ -284,13 +286,13 @@ def study(label: str, dataset: Dataset, space: str, root: Path | None, seed: int
             unet.gates = gates
             row = {"trained_mask": trained_mask, "gates_in_training": in_training, "mask": mask, "gates": list(gates)}
             rows.append(row | {"seconds": seconds} | evaluate(ear.space, unet, splits, excise, mask))
-    constants = {"dataset": label, "space": space, "image_size": list(dataset.image_size), "epochs": epochs}
+    constants = {"dataset": label, "arguments": arguments, "image_size": list(dataset.image_size), "epochs": epochs}
     return [constants | {"seed": seed} | row for row in rows]
 
 
 def run(
     datasets: dict[str, Dataset],
-    space: str,
+    arguments: dict[str, Any],
     output: Path,
     seeds: list[int],
     epochs: int,
@@ -300,7 +302,7 @@ def run(
 
     Args:
         datasets: Data sets, as ``run.py`` takes them.
-        space: Ear's space.
+        arguments: Ear's arguments; masks and gates are varied.
         output: File of the rows; the tables go beside it, with ``.md``.
         seeds: Seeds of the trainings.
         epochs: Epochs of each.
@@ -309,7 +311,7 @@ def run(
     output.parent.mkdir(parents=True, exist_ok=True)
     for seed, (label, dataset) in product(seeds, datasets.items()):
         if (label, seed) not in {(row["dataset"], row["seed"]) for row in results.read_list(output)}:
-            rows = study(label, dataset, space, (roots or {}).get(label), seed, epochs)
+            rows = study(label, dataset, arguments, (roots or {}).get(label), seed, epochs)
             results.write_list(output, [*results.read_list(output), *rows])
     output.with_suffix(".md").write_text(text(results.read_list(output)), encoding="utf-8")
 
@@ -326,7 +328,8 @@ def text(rows: list[dict[str, Any]]) -> str:
         seeds = len({row["seed"] for row in chosen})
         size = " × ".join(map(str, first["image_size"]))
         runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
-        parts.append(f"## {label}: space {first['space']}, {size} pixels, {first['epochs']} epochs, {runs}\n")
+        settings_given = ", ".join(f"{name} {value}" for name, value in first["arguments"].items())
+        parts.append(f"## {label}: {settings_given}, {size} pixels, {first['epochs']} epochs, {runs}\n")
         columns = [(source, metric) for source in ("metrics", "proxy") for metric in METRICS]
         header = ["trained with", "gates in training", "mask", "gates", *METRICS.values()]
         table = [[*header, *(f"proxy: {name}" for name in METRICS.values())]]

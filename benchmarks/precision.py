@@ -24,11 +24,12 @@ from accuracy import measure
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.tv_tensors import Mask
 from tqdm import tqdm
 
 from anomalib_ear import Ear
+from anomalib_ear.torch_model import EarModel
 
 # Name: weights on disk, arithmetic.
 PRECISIONS: dict[str, tuple[CompressionType | None, str]] = {
@@ -37,13 +38,18 @@ PRECISIONS: dict[str, tuple[CompressionType | None, str]] = {
     "bfloat16": (None, "bf16"),
     "int8 weights": (CompressionType.INT8, "f32"),
     "int8": (CompressionType.INT8_PTQ, "f32"),
+    "int8, bfloat16": (CompressionType.INT8_PTQ, "bf16"),
 }
 TORCH = "torch, float32"
+METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 INTRODUCTION = """\
 Ear with each precision of its OpenVINO export, on the same test images. *float16 weights* and *int8 weights* are
-smaller on disk and compute in float32; *int8* is `--compression_type INT8_PTQ`: convolutions compute with eight bits,
+smaller on disk and compute in float32; *bfloat16* is the float32 export with OpenVINO's hint; *int8* is
+`--compression_type INT8_PTQ`: convolutions compute with eight bits, all else in float32 or, by the hint, bfloat16;
 ranges and statistics from training images. *Order*: Spearman's rank correlation of the test images' scores with
-torch's. Images/s: all precisions of a model in turn in one process, medians over rounds; compare within a model.
+torch's. *Score*, *map*: largest difference from torch's over all test images; *flips*: positions of the masks that are
+excised in one of the two only. Images/s: all precisions of a model in turn in one process, medians over rounds; compare
+within a model.
 """
 
 
@@ -59,6 +65,27 @@ def test_images(model: Ear, datamodule: AnomalibDataModule) -> tuple[list[Tensor
         labels.append(bool(item.gt_label))
         masks.append(mask > 0)
     return images, torch.tensor(labels), torch.cat(masks)
+
+
+class Masks(nn.Module):
+    """The part of Ear that excises: ``(N, 3, H, W)`` → masks ``(N, 1, h, w)``, 1 = excised."""
+
+    def __init__(self, model: EarModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the mask."""
+        return self.model.recover(image)[0].mask
+
+
+def count_flips(model: EarModel, images: list[Tensor], arithmetic: str, folder: Path) -> int:
+    """Count the positions that torch excises and OpenVINO does not, or the other way round."""
+    masks, path = Masks(model).eval(), folder / "masks.onnx"
+    torch.onnx.export(masks, (images[0],), path, opset_version=18, external_data=False, verbose=False)
+    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": arithmetic})
+    with torch.no_grad():
+        return sum(int((masks(image).numpy() != compiled(image.numpy())[0]).sum()) for image in images)
 
 
 def study(
@@ -78,9 +105,8 @@ def study(
         "seed": row["seed"],
         "environment": job.environment(),
     }
-    rows = [
-        {"precision": TORCH} | measure(expected, labels, torch.cat([answer.anomaly_map for answer in answers]), truth)
-    ]
+    expected_maps = torch.cat([answer.anomaly_map for answer in answers])
+    rows: list[dict[str, Any]] = [{"precision": TORCH} | measure(expected, labels, expected_maps, truth)]
     size = tuple(row["spec"]["dataset"]["image_size"])
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
@@ -102,10 +128,14 @@ def study(
             size_on_disk = sum(paths[name].with_suffix(suffix).stat().st_size for suffix in (".xml", ".bin"))
             order = float(spearmanr(expected, scores).statistic)
             rows.append({"precision": name, "bytes": size_on_disk, "order": order} | measured)
-        rates: dict[str, list[float]] = {}
-        for arithmetic in dict.fromkeys(arithmetic for _, arithmetic in precisions.values()):
-            group = {name: path for name, path in paths.items() if precisions[name][1] == arithmetic}
-            rates |= timing.throughputs(group, arithmetic)
+            if compression is None:
+                maps = torch.cat([answer["anomaly_map"] for answer in found])
+                rows[-1] |= {
+                    "score_difference": float((scores - expected).abs().max()),
+                    "map_difference": float((maps - expected_maps).abs().max()),
+                    "flips": count_flips(model.model, images, arithmetic, Path(folder)),
+                }
+        rates = timing.throughputs(paths, {name: arithmetic for name, (_, arithmetic) in precisions.items()})
     return [constants | found | {"throughput": rates.get(found["precision"])} for found in rows]
 
 
@@ -149,14 +179,17 @@ def text(rows: list[dict[str, Any]]) -> str:
     for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
         chosen = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
         reference = next(median(row["throughput"]) for row in chosen if row["precision"] == "float32")
-        table = [["precision", "image AUROC", "pixel AUROC", "AUPRO", "order", "images/s", "times float32", "MB"]]
+        differences = ("score", "map", "flips")
+        table = [["precision", *METRICS.values(), "order", *differences, "images/s", "times float32", "MB"]]
         for row in chosen:
             rate, order, size = row["throughput"], row.get("order"), row.get("bytes")
             table.append(
                 [
                     row["precision"],
-                    *(f"{row[name]:.4f}" for name in ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")),
+                    *(f"{row[name]:.4f}" for name in METRICS),
                     f"{order:.4f}" if order else "–",
+                    *(f"{row[key]:.0e}" if key in row else "–" for key in ("score_difference", "map_difference")),
+                    str(row.get("flips", "–")),
                     f"{median(rate):.1f}" if rate else "–",
                     f"{median(rate) / reference:.2f}" if rate else "–",
                     f"{size / 1e6:.0f}" if size else "–",

@@ -55,23 +55,25 @@ def latencies(models: Mapping[str, Path], precision: str = "f32", rounds: int = 
     return seconds
 
 
-def throughputs(models: Mapping[str, Path], precision: str = "f32", rounds: int = ROUNDS) -> dict[str, list[float]]:
+def throughputs(
+    models: Mapping[str, Path], precision: str | Mapping[str, str] = "f32", rounds: int = ROUNDS
+) -> dict[str, list[float]]:
     """Time as many images at a time as OpenVINO finds best.
 
     Args:
         models: As for :func:`latencies`.
-        precision: Of the arithmetic.
+        precision: Of the arithmetic, of all models or of each.
         rounds: How often each has its turn.
 
     Returns:
         Images per second in each round for each label.
     """
     core = openvino.Core()
-    configuration = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
-    queues = {
-        label: openvino.AsyncInferQueue(core.compile_model(path, "CPU", configuration))
-        for label, path in models.items()
-    }
+    queues = {}
+    for label, path in models.items():
+        hint = precision if isinstance(precision, str) else precision[label]
+        configuration = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+        queues[label] = openvino.AsyncInferQueue(core.compile_model(path, "CPU", configuration))
     images = {label: example(queue[0]) for label, queue in queues.items()}
     counts = {label: len(queue) for label, queue in queues.items()}
     rates: dict[str, list[float]] = {label: [] for label in models}

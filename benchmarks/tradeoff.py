@@ -5,8 +5,8 @@
 
 python benchmarks/tradeoff.py
 
-Reads KolektorSDD's rows of ``run.py``, the speeds at the same size of ``throughput.py`` and what ``precision.py`` found
-of eight bits, and writes ``benchmarks/results/tradeoff.png``.
+Reads KolektorSDD's rows of ``run.py``, what ``precision.py`` found of eight bits there and the speeds at the same size
+of ``throughput.py``, and writes ``benchmarks/results/tradeoff.png``.
 """
 
 from pathlib import Path
@@ -23,23 +23,18 @@ TESTED = {"PatchCore, a thousandth": "PatchCore"}
 def points() -> dict[str, tuple[float, float]]:
     """Return images per second and image AUROC, the mean over seeds, of each model that has both."""
     rows = [row for row in results.read(FOLDER / "kolektor.jsonl") if "error" not in row]
+    accuracy = [(row["model"], row["metrics"]["image_AUROC"]) for row in rows]
+    accuracy += [
+        (f"{row['model']}, int8", row["image_AUROC"])
+        for row in results.read_list(FOLDER / "precision.json")
+        if (row["dataset"], row["precision"]) == ("KolektorSDD", "int8")
+    ]
     found = {}
     for speed in results.read_list(FOLDER / "speed.json"):
-        label = TESTED.get(speed["model"], speed["model"])
-        scores = [row["metrics"]["image_AUROC"] for row in rows if row["model"] == label]
+        scores = [score for label, score in accuracy if label == TESTED.get(speed["model"], speed["model"])]
         if scores and speed["precision"] == "f32":
             found[speed["model"]] = (median(speed["throughput"]), mean(scores))
-    precisions = results.read_list(FOLDER / "precision.json")
-    for row in (row for row in precisions if (row["dataset"], row["precision"]) == ("KolektorSDD", "int8")):
-        exact = next(other for other in precisions if results.key(other) == results.key(row) and is_float(other))
-        gain = median(row["throughput"]) / median(exact["throughput"])  # ratios within a run are what compares
-        found[f"{row['model']}, int8"] = (gain * found[row["model"]][0], row["image_AUROC"])
     return found
-
-
-def is_float(row: results.Row) -> bool:
-    """Whether a row of ``precision.py`` is the exported float32's."""
-    return bool(row["precision"] == "float32")
 
 
 def draw(path: Path) -> None:

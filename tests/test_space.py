@@ -120,6 +120,29 @@ def test_a_defect_moves_the_features_of_its_place(space: Space) -> None:
     assert change[16 // scale : 32 // scale, 32 // scale : 48 // scale].mean() > 3 * change[:, 96 // scale :].mean()
 
 
+@pytest.mark.parametrize("scale", FeatureSpace.SCALES)
+def test_a_backbone_may_look_at_a_smaller_image(scale: float) -> None:
+    """What it sees has the size of the rest and lies in the same place; it is computed from fewer pixels."""
+    torch.manual_seed(0)
+    space = FeatureSpace("resnet18", scale)
+    seen = []
+    space.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))
+    space(images())
+    assert seen == [(64 * scale, 128 * scale)]
+    space.eval()
+    blot = images(1)
+    blot[..., 32:64, 64:96] *= 0.2
+    change = (space(blot) - space(images(1))).square().mean(dim=1)[0]
+    assert change[2:, 4:6].min() > 2 * change[:, :2].max()
+
+
+@pytest.mark.parametrize("name", ["attention", "resnet18"])
+def test_an_unknown_scale_is_refused(name: str) -> None:
+    """The error names the argument and what it may be."""
+    with pytest.raises(ValueError, match=r"backbone_scale must be one of 0\.5, 0\.75, 1\.0, got 0\.6"):
+        build_space(name, 0.6)
+
+
 def test_nothing_of_a_space_is_trained(space: Space) -> None:
     """Frozen: the U-Net alone learns."""
     assert not any(parameter.requires_grad for parameter in space.parameters())

@@ -67,6 +67,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             ``"resnet18"``, or another convolutional network of timm's, for these and its own at strides 4, 8 and 16
             (pre-trained on ImageNet; the first training downloads them); or the ``"pixels"`` themselves, as the paper
             has it. The first and the last download nothing.
+        backbone_scale: Share of the image's height and width at which timm's network looks at it: 0.5, 0.75 or 1. The
+            time that it takes goes with the square. Without meaning for ``"attention"`` and ``"pixels"``.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
@@ -108,6 +110,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def __init__(
         self,
         space: str = "resnet18",
+        backbone_scale: float = 0.75,
         image_size: tuple[int, int] | None = None,
         skip_gates: Sequence[bool] | None = None,
         masking: Literal["attention", "random", "none"] = "attention",
@@ -151,7 +154,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def _build(self) -> EarModel:
         """Build the network that the hyperparameters ask for; its attention is loaded when training begins."""
         args = self.hparams
-        space = build_space(args["space"])
+        space = build_space(args["space"], args["backbone_scale"])
         dilation, hint, mosaic_size = args["dilation"], args["hint"], args["mosaic_size"]
         masking = args["masking"]
         maskings = {

@@ -12,7 +12,7 @@ images, which also tell what is lost.
 import copy
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -71,12 +71,12 @@ class CalibrationImages:
             yield batch
 
 
-def quantise(model: openvino.Model, images: CalibrationImages) -> openvino.Model:
+def quantise(model: openvino.Model, images: "CalibrationImages | Sequence[NDArray[np.float32]]") -> openvino.Model:
     """Let convolutions compute with eight bits.
 
     Args:
         model: Network with an input ``(N, 3, H, W)``.
-        images: Give the ranges of activations.
+        images: ``(1, 3, H, W)`` each; give the ranges of activations.
     """
     # Takes seconds, and few need it.
     import nncf  # noqa: PLC0415

@@ -11,6 +11,7 @@ excision and recovery of a frozen network's features finds defects that pixels d
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import timm
@@ -43,6 +44,7 @@ class Space(nn.Module, ABC):
         channels: Channels of the image, ``C``.
         dimensions: Channels of the space, ``D``.
         stride: Side in pixels of the square that one position stands for.
+        multiple: Height and width of an image must be multiples of this, in pixels.
         residual_stride: Height and width of features must be multiples of this to compare them.
         residual_dimensions: Channels of the residual, ``K``.
         unet_channels: Channels per level of the U-Net that suit the space.
@@ -53,6 +55,7 @@ class Space(nn.Module, ABC):
 
     channels = 3
     stride: int
+    multiple: int
     residual_stride: int
     residual_dimensions: int
     unet_channels: tuple[int, ...]
@@ -70,7 +73,7 @@ class Space(nn.Module, ABC):
         """Map images to standardised features.
 
         Args:
-            image: Image of shape ``(N, C, H, W)``, values in [0, 1], ``H`` and ``W`` multiples of ``stride``.
+            image: Image of shape ``(N, C, H, W)``, values in [0, 1], ``H`` and ``W`` multiples of ``multiple``.
 
         Returns:
             Features of shape ``(N, D, H/stride, W/stride)``.
@@ -103,7 +106,7 @@ class PixelSpace(Space):
     contrast and is blind to soft blotches; the residual here is the multi-scale gradient of the difference instead.
     """
 
-    stride = 1
+    stride = multiple = 1
     residual_stride = 8
     residual_dimensions = 1
     unet_channels = (16, 32, 64, 96, 128)
@@ -156,15 +159,17 @@ class FeatureSpace(Space):
     """Features of frozen networks, brought to a stride of 16 pixels, standardised and projected.
 
     The attention network looks at every image anyway, at five scales; what it sees of strokes adds to what a backbone
-    sees of shapes. A random projection to fewer directions keeps distances (Johnson and Lindenstrauss, 1984) and makes
-    recovery, statistics and the exported model smaller; PaDiM picks channels at random for the same end.
+    sees of shapes. The backbone may look at a smaller image, since shapes need fewer pixels than strokes. A random
+    projection to fewer directions keeps distances (Johnson and Lindenstrauss, 1984) and makes recovery, statistics and
+    the exported model smaller; PaDiM picks channels at random for the same end.
 
     Args:
         backbone: Convolutional network of timm's, pre-trained on ImageNet, of which the features at strides 4, 8 and 16
-            are taken; ``None`` for those of the attention network alone.
+            are taken, in its own pixels; ``None`` for those of the attention network alone.
+        backbone_scale: Of the image's height and width, for the backbone; one of ``SCALES``.
 
     Raises:
-        ValueError: If timm has no network of that name, or not with features at these strides.
+        ValueError: If timm has no network of that name, or not with features at these strides, or for another scale.
     """
 
     stride = 16
@@ -175,11 +180,15 @@ class FeatureSpace(Space):
     mosaic_size = None
 
     MOST_DIMENSIONS = 192
+    SCALES = (0.5, 0.75, 1.0)
     BACKBONE: ClassVar[dict[str, Any]] = {"features_only": True, "out_indices": (1, 2, 3)}
 
     projection: Tensor
 
-    def __init__(self, backbone: str | None = None) -> None:
+    def __init__(self, backbone: str | None = None, backbone_scale: float = 0.75) -> None:
+        if backbone_scale not in self.SCALES:
+            msg = f"backbone_scale must be one of {', '.join(map(str, self.SCALES))}, got {backbone_scale}."
+            raise ValueError(msg)
         attention = SpatialAttention()
         features = attention.scales * attention.logit.in_channels
         network = None if backbone is None else _build_backbone(backbone, self.BACKBONE)
@@ -187,6 +196,9 @@ class FeatureSpace(Space):
             features += sum(network.feature_info.channels())
         super().__init__(features, eps=1e-6)
         self.attention = attention.requires_grad_(requires_grad=False)
+        # What the backbone looks at has whole strides then.
+        self.multiple = self.stride * (1 if network is None else Fraction(backbone_scale).denominator)
+        self.backbone_scale = backbone_scale
         self.name = backbone
         self.backbone = None if network is None else network.requires_grad_(requires_grad=False)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
@@ -203,30 +215,24 @@ class FeatureSpace(Space):
 
     def attend(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features ``(N, D, h, w)`` and the attention ``(N, 1, H, W)`` of one look."""
+        size = (image.shape[-2] // self.stride, image.shape[-1] // self.stride)
         attended = self.attention.attend(image)
-        levels = [features for features, _ in attended]
+        features = combine([level for level, _ in attended], size)
         if self.backbone is not None:
-            self.backbone.eval()  # its own batch statistics, whatever mode the rest is in
-            levels = [*self.backbone((image - self.get_buffer("mean")) / self.get_buffer("std")), *levels]
-        features = self.standardise(self.combine(levels, image))
+            features = torch.cat([self._look(image, size), features], dim=1)
+        features = self.standardise(features)
         if len(self.projection) < features.shape[1]:
             features = F.conv2d(features, self.projection[..., None, None])
         return features, self.attention.spread(attended, image)
 
-    def combine(self, levels: Sequence[Tensor], image: Tensor) -> Tensor:
-        """Bring features ``(N, D', h', w')`` of strides that are powers of two to one stride."""
-        size = (image.shape[-2] // self.stride, image.shape[-1] // self.stride)
-        combined = []
-        for level in levels:
-            # What a neighbour sees belongs to a position too (as in PatchCore, Roth et al., CVPR 2022, section 3.1).
-            features = F.avg_pool2d(level, 3, 1, 1, count_include_pad=False)
-            ratio = level.shape[-1] // size[1]
-            if ratio > 1:
-                features = F.avg_pool2d(features, ratio)
-            elif ratio < 1:
-                features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
-            combined.append(features)
-        return torch.cat(combined, dim=1)
+    def _look(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the backbone's features at a height and width."""
+        backbone = cast("nn.Module", self.backbone).eval()  # its own batch statistics, whatever mode the rest is in
+        if self.backbone_scale != 1:
+            image = F.interpolate(image, scale_factor=self.backbone_scale, mode="bilinear")
+        levels = backbone((image - self.get_buffer("mean")) / self.get_buffer("std"))
+        features = combine(levels, (levels[-1].shape[-2], levels[-1].shape[-1]))
+        return features if self.backbone_scale == 1 else F.interpolate(features, size=size, mode="bilinear")
 
     def loss(self, recovered: Tensor, target: Tensor) -> Tensor:
         """Huber loss: a position that cannot be predicted does not outweigh the others."""
@@ -251,18 +257,42 @@ class FeatureSpace(Space):
             self.backbone.load_state_dict(network.state_dict())
 
 
-def build_space(name: str) -> Space:
+def combine(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Bring features of one image to one height and width, and stack them.
+
+    Args:
+        levels: ``(N, D', h', w')`` each; ratios of their sizes to ``size`` are powers of two.
+        size: Height and width of the result.
+
+    Returns:
+        Shape ``(N, D, *size)``.
+    """
+    combined = []
+    for level in levels:
+        # What a neighbour sees belongs to a position too (as in PatchCore, Roth et al., CVPR 2022, section 3.1).
+        features = F.avg_pool2d(level, 3, 1, 1, count_include_pad=False)
+        ratio = level.shape[-1] // size[1]
+        if ratio > 1:
+            features = F.avg_pool2d(features, ratio)
+        elif ratio < 1:
+            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        combined.append(features)
+    return torch.cat(combined, dim=1)
+
+
+def build_space(name: str, backbone_scale: float = 0.75) -> Space:
     """Build a space, with random weights where it has any.
 
     Args:
         name: ``"pixels"``, ``"attention"``, or the name of a convolutional network in timm.
+        backbone_scale: Of the image's height and width, for the latter.
 
     Raises:
-        ValueError: If there is none of that name.
+        ValueError: If there is none of that name, or not of that scale.
     """
     if name == "pixels":
         return PixelSpace()
-    return FeatureSpace() if name == "attention" else FeatureSpace(name)
+    return FeatureSpace(None if name == "attention" else name, backbone_scale)
 
 
 def _build_backbone(name: str, options: dict[str, Any]) -> "FeatureListNet":

@@ -86,7 +86,8 @@ class EarModel(nn.Module):
         self.unet = unet
         self.anomaly_map = AnomalyMapGenerator(space.residual_dimensions)
         self.position = space.stride * space.residual_stride
-        self.stride = space.stride * lcm(unet.stride, masking.stride if masking else 1, space.residual_stride)
+        positions = lcm(unet.stride, masking.stride if masking else 1, space.residual_stride)
+        self.stride = lcm(space.multiple, space.stride * positions)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
         self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]

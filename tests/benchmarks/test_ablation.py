@@ -15,6 +15,7 @@ import results
 import torch
 from accuracy import measure
 
+from anomalib_ear import Ear
 from anomalib_ear.masking import Masking
 from anomalib_ear.space import build_space
 from conftest import REPOSITORY
@@ -32,8 +33,8 @@ def command(surfaces: Path, output: Path) -> list[str]:
         },
     }  # fmt: skip
     return [
-        sys.executable, str(REPOSITORY / "benchmarks" / "ablation.py"), "--space", "attention", "--seeds", "[0]",
-        "--epochs", "1", "--output", str(output), "--datasets", json.dumps({"Surfaces": dataset}),
+        sys.executable, str(REPOSITORY / "benchmarks" / "ablation.py"), "--arguments.space", "attention",
+        "--seeds", "[0]", "--epochs", "1", "--output", str(output), "--datasets", json.dumps({"Surfaces": dataset}),
     ]  # fmt: skip
 
 
@@ -67,10 +68,10 @@ COMMITTED = sorted((REPOSITORY / "benchmarks" / "results").glob("ablation_*.json
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configurations_write_where_the_tables_are_looked_for(name: str) -> None:
-    """Their space is known, and the study of each has its own file."""
+    """Their arguments are Ear's, and the study of each has its own file."""
     config = configuration(CONFIGS[name])
     assert config.output == Path("benchmarks/results", f"ablation_{name}.json")
-    assert build_space(config.space).stride
+    assert Ear(**config.arguments).model.stride
 
 
 @pytest.mark.parametrize("output", COMMITTED, ids=lambda path: path.stem)
@@ -78,7 +79,7 @@ def test_the_committed_tables_are_those_of_the_rows(output: Path) -> None:
     """The rows were made with their configuration, and the page beside them was written from them."""
     config = configuration(CONFIGS[output.stem.removeprefix("ablation_")])
     rows = results.read_list(output)
-    assert {(row["space"], row["epochs"]) for row in rows} == {(config.space, config.epochs)}
+    assert all((row["arguments"], row["epochs"]) == (config.arguments, config.epochs) for row in rows)
     assert {row["dataset"] for row in rows} == set(config.datasets)
     assert output.with_suffix(".md").read_text() == ablation.text(rows)
 

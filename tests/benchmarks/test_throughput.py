@@ -17,6 +17,7 @@ from conftest import REPOSITORY
 
 MODELS = {
     "Ear": {"model": "Ear", "arguments": {"space": "attention"}},
+    "Ear, int8": {"model": "Ear", "arguments": {"space": "attention"}, "eight_bits": True},
     "PatchCore": {
         "model": "Patchcore",
         "arguments": {"backbone": "resnet18", "layers": ["layer2"], "pre_trained": False},
@@ -57,6 +58,12 @@ def test_every_model_is_timed_at_every_size(output: Path) -> None:
     ear, padim = (next(row["peak_memory_bytes"] for row in rows if row["model"] == label) for label in ("Ear", "PaDiM"))
     assert 5e7 < ear < 1e9  # neither torch nor anomalib is in it
     assert ear != padim
+    for size in ([64, 64], [128, 64]):
+        exact, quantised = (
+            next(row["bytes"] for row in rows if (row["model"], row["image_size"]) == (label, size))
+            for label in ("Ear", "Ear, int8")
+        )
+        assert quantised < exact
 
 
 def test_tables_name_the_fastest_first(output: Path) -> None:
