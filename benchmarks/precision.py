@@ -47,9 +47,9 @@ Ear with each precision of its OpenVINO export, on the same test images. *float1
 smaller on disk and compute in float32; *bfloat16* is the float32 export with OpenVINO's hint; *int8* is
 `--compression_type INT8_PTQ`: convolutions compute with eight bits, all else in float32 or, by the hint, bfloat16;
 ranges and statistics from training images. *Order*: Spearman's rank correlation of the test images' scores with
-torch's. *Score*, *map*: largest difference from torch's over all test images; *flips*: positions of the masks that are
-excised in one of the two only. Images/s: all precisions of a model in turn in one process, medians over rounds; compare
-within a model.
+torch's. *Score*, *map*: largest difference from torch's, both normalised, over all test images; *flips*: positions of
+the masks that are excised in one of the two only. Images/s: all precisions of a model in turn in one process, medians
+over rounds; compare within a model.
 """
 
 
@@ -97,7 +97,7 @@ def study(
     datamodule.setup()
     images, labels, truth = test_images(model, datamodule)
     with torch.no_grad():
-        answers = [model.model(image) for image in tqdm(images, desc=TORCH)]
+        answers = [model.post_processor(model.model(image)) for image in tqdm(images, desc=TORCH)]
     expected = torch.cat([answer.pred_score for answer in answers])
     constants = {
         "dataset": row["dataset"],
