@@ -68,7 +68,7 @@ def repeat(files: dict[Path, Path], count: int) -> dict[Path, Path]:
 
 
 def watch(model: Path, files: dict[Path, Path], folder: Path) -> list[tuple[int, float]]:
-    """Score files by the command and return how many are scored and the memory in MB, every second."""
+    """Score files by the command and return how many are scored and the memory in MB, ten times a second."""
     photographs, output = folder / "photographs", folder / "output"
     photographs.mkdir()
     for name, file in files.items():
@@ -83,7 +83,7 @@ def watch(model: Path, files: dict[Path, Path], folder: Path) -> list[tuple[int,
             resident = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
             if resident:
                 curve.append((max(scored, 0), int(resident[0]) / 1e3))
-            time.sleep(1)
+            time.sleep(0.1)
     if process.returncode:
         msg = f"{command} ended with status {process.returncode}"
         raise RuntimeError(msg)
