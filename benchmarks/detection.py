@@ -32,8 +32,9 @@ Metrics of raw scores on the test images; mean ± standard deviation over the se
 with ResNet-18's ImageNet features beside the attention's; “{OFFLINE}” needs no ImageNet weights. What a
 line asks: the share of good parts that is scrapped where 95 % of the defective ones are found, and of defective parts
 missed where 1 % of the good ones alarms. Plain U-Net (no mask), Autoencoder (no mask, no skips) and RIAD (random masks)
-are Ear with these settings, its features and calibration. Draem is not there: it has 156 times Ear's arithmetic for an
-image ([speed.md](speed.md)), and cannot be trained on this machine in the time that the others have.
+are Ear with these settings, its features and calibration. Draem has 156 times Ear's arithmetic for an image
+([speed.md](speed.md)): an hour of one core is the first of its paper's 700 epochs, in bfloat16, and it pastes generated
+textures, since the paper's are a download. Its row says what this machine makes of it, not what it can do.
 """
 
 
