@@ -38,6 +38,7 @@ METRICS = {
     "image": ("AUROC", "AUPR", "F1Max"),
     "pixel": ("AUROC", "AUPRO", "AUPR", "F1Max"),
 }
+CPU = torch.device("cpu")
 PACKAGES = ("anomalib", "lightning", "openvino", "timm", "torch", "torchvision")
 CURVE_POINTS = 101
 # Longest side in pixels of the maps that are kept for the report's gallery.
@@ -73,10 +74,10 @@ class Collector(Callback):
         self.paths += outputs.image_path
         self.labels += outputs.gt_label.flatten().bool().tolist()
         if outputs.anomaly_map is not None:
-            maps = outputs.anomaly_map.detach().float().flatten(0, -3)  # (N, H, W)
+            maps = outputs.anomaly_map.detach().float().cpu().flatten(0, -3)  # (N, H, W)
             self.maps += maps
             masks = outputs.gt_mask if outputs.gt_mask is not None else torch.zeros_like(maps)
-            self.masks += masks.flatten(0, -3).bool()
+            self.masks += masks.cpu().flatten(0, -3).bool()
         scores = outputs.pred_score
         if scores is None:  # as anomalib's post-processor does it
             scores = outputs.anomaly_map.flatten(1).amax(dim=1)
@@ -173,18 +174,19 @@ def build(job: dict[str, Any]) -> tuple[AnomalibModule, AnomalibDataModule]:
     return cls(**arguments, pre_processor=pre_processor), datamodule
 
 
-def repeat(model: AnomalibModule, datamodule: AnomalibDataModule, good_scores: list[float]) -> dict[str, float]:
-    """Score a few images several times, one by one.
+def repeat(
+    model: AnomalibModule, datamodule: AnomalibDataModule, good_scores: list[float], device: torch.device
+) -> dict[str, float]:
+    """Score a few images several times, one by one, where the model was trained.
 
     Returns:
         ``seconds_per_image``, the median in torch, and ``score_spread``, the standard deviation of one image's score
         over the repetitions, as a share of that of good images' scores.
     """
-    images = [
-        datamodule.test_data[index].image[None] for index in range(min(REPEATED_IMAGES, len(datamodule.test_data)))
-    ]
+    count = min(REPEATED_IMAGES, len(datamodule.test_data))
+    images = [datamodule.test_data[index].image[None].to(device) for index in range(count)]
     seconds, spreads = [], []
-    model.eval()
+    model.eval().to(device)
     with torch.no_grad():
         model(images[0])  # the first pass is slower
         for image in images:
@@ -194,20 +196,22 @@ def repeat(model: AnomalibModule, datamodule: AnomalibDataModule, good_scores: l
                 scores.append(model(image).pred_score.item())
                 seconds.append(time.perf_counter() - start)
             spreads.append(statistics.stdev(scores))
+    model.cpu()
     return {
         "seconds_per_image": statistics.median(seconds),
         "score_spread": statistics.mean(spreads) / max(statistics.stdev(good_scores), 1e-12),
     }
 
 
-def environment() -> dict[str, Any]:
-    """Describe machine and versions."""
+def environment(device: torch.device = CPU) -> dict[str, Any]:
+    """Describe the machine, with the device where that is not the CPU, and the versions."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+    machine = f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     return {
-        "machine": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": f"{machine}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else machine,
         "python": platform.python_version(),
         "versions": {"anomalib-ear": anomalib_ear.__version__, **{package: version(package) for package in PACKAGES}},
     }
@@ -228,11 +232,13 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     collector = Collector()
     trainer = {"accelerator": "cpu", **job["trainer"], **job["model"]["trainer"]}
     engine = Engine(**trainer, callbacks=[collector], logger=False, default_root_dir=folder)
-    row: dict[str, Any] = {"arguments": plain(dict(model.hparams)), "environment": environment()}
+    row: dict[str, Any] = {"arguments": plain(dict(model.hparams))}
     start = time.perf_counter()
     engine.fit(model, datamodule)
     row["fit_seconds"] = time.perf_counter() - start
     row["epochs"] = engine.trainer.current_epoch
+    device = engine.trainer.strategy.root_device
+    row["environment"] = environment(device)
 
     processor = model.post_processor
     flags = processor.enable_normalization, processor.enable_thresholding
@@ -242,7 +248,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     row["test_seconds"] = time.perf_counter() - start
     row |= collector.results()
     good = [score for score, label in zip(collector.scores, collector.labels, strict=True) if not label]
-    row |= repeat(model, datamodule, good)
+    row |= repeat(model, datamodule, good, device)
     root = Path(datamodule.root)
     # Folders as they are on disk: some datamodules follow a root that is a link, others do not.
     images = [os.path.relpath(path.parent.resolve() / path.name, root.resolve()) for path in map(Path, collector.paths)]

@@ -258,9 +258,9 @@ class TestBaselines:
             {"masking": "random", "skip_gates": [True, True]},
             {"skip_gates": [True, True]},
             {"masking": "none"},
-            {"hint": "empty"},
+            {"hint": "mosaic"},
         ],
-        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "empty hint"],
+        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "mosaic hint"],
     )
     def test_trains_and_tests(self, surfaces: Path, tmp_path: Path, arguments: dict) -> None:
         """Each baseline runs through the engine and finds the blots better than chance would."""

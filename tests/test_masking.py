@@ -61,7 +61,7 @@ def test_hint_stands_where_the_image_was(hint: str, expected: float) -> None:
     image = torch.full((1, 3, 16, 16), 5.0)
     attention = torch.zeros(1, 1, 16, 16)
     attention[..., :4, :4] = 1
-    obfuscated, mask = Masking(excised_share=0.2, dilation=0, hint=hint)(image, attention)
+    obfuscated, mask = Masking(excised_share=0.2, dilation=0, hint=hint, mosaic_size=8)(image, attention)
     assert obfuscated[mask.expand_as(image) > 0].unique().tolist() == [expected]
     assert obfuscated[mask.expand_as(image) == 0].unique().tolist() == [5.0]
 

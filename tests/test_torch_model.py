@@ -23,7 +23,7 @@ def build(*, masked: bool = True) -> EarModel:
         space=PixelSpace(),
         unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2),
         attention=load_attention() if masked else None,
-        masking=Masking(mosaic_size=4) if masked else None,
+        masking=Masking(hint="mosaic", mosaic_size=4) if masked else None,
     )
 
 

@@ -33,7 +33,7 @@ import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
 from anomalib_ear.export import EarExportMixin
-from anomalib_ear.masking import Hint, Masking, RandomMasking
+from anomalib_ear.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
 from anomalib_ear.pre_processing import exportable_transform
 from anomalib_ear.registration import keep_gates_in_export
@@ -80,10 +80,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         excised_share: Share of the image's pixels to excise, in (0, 1), before dilation.
         dilation: Radius by which each excised region grows, in pixels or, of features, squares of 16 x 16 pixels.
             Defaults to 2 pixels or 0 squares.
-        hint: What stands in an excised region: ``"mosaic"`` (block averages) or ``"empty"`` (the mean). Defaults to a
-            mosaic of pixels, and to emptiness in features.
-        mosaic_size: Side of a mosaic block, in pixels or, of features, squares of 16 x 16 pixels. Defaults to 8 pixels
-            or 2 squares.
+        hint: What stands in an excised region: ``"empty"`` (the mean) or ``"mosaic"`` (block averages).
+        mosaic_size: Side of a mosaic block, in pixels or, of features, squares of 16 x 16 pixels. Defaults to 32
+            pixels or 2 squares.
         attention: ``"mnist"`` for the attention that comes with the package; ``"dino"`` or ``"dino8"`` for that of
             DINO, a transformer pre-trained on ImageNet without labels, with patches of 16 or 8 pixels (slower), which
             the first training downloads from Hugging Face; or the path of a safetensors file written by
@@ -116,7 +115,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         masking: Literal["attention", "random", "none"] = "attention",
         excised_share: float = 0.1,
         dilation: int | None = None,
-        hint: Hint | None = None,
+        hint: Hint = "empty",
         mosaic_size: int | None = None,
         attention: str = "mnist",
         channels: Sequence[int] | None = None,
@@ -155,14 +154,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Build the network that the hyperparameters ask for; its attention is loaded when training begins."""
         args = self.hparams
         space = build_space(args["space"], args["backbone_scale"])
-        dilation, hint, mosaic_size = args["dilation"], args["hint"], args["mosaic_size"]
+        dilation, mosaic_size = args["dilation"], args["mosaic_size"]
         masking = args["masking"]
         maskings = {
             "attention": Masking(
                 excised_share=args["excised_share"],
                 dilation=space.dilation if dilation is None else dilation,
-                hint=hint or ("mosaic" if space.mosaic_size else "empty"),
-                mosaic_size=(space.mosaic_size or 2) if mosaic_size is None else mosaic_size,
+                hint=args["hint"],
+                mosaic_size=MOSAIC_SIZE // space.stride if mosaic_size is None else mosaic_size,
             ),
             "random": RandomMasking(),
             "none": None,

@@ -22,6 +22,9 @@ from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
 Hint = Literal["empty", "mosaic"]
 
+# Side in pixels of a mosaic's blocks where none is asked for: the best on held-out images (benchmarks/studies.md, 17).
+MOSAIC_SIZE = 32
+
 # Halvings of the interval that holds the threshold: 2^-16 is below the step of an 8-bit attention picture.
 _BISECTIONS = 16
 
@@ -84,7 +87,7 @@ class Masking(nn.Module):
     """
 
     def __init__(
-        self, *, excised_share: float = 0.1, dilation: int = 2, hint: Hint = "mosaic", mosaic_size: int = 8
+        self, *, excised_share: float = 0.1, dilation: int = 2, hint: Hint = "empty", mosaic_size: int = MOSAIC_SIZE
     ) -> None:
         super().__init__()
         if not 0 < excised_share < 1:

@@ -50,7 +50,6 @@ class Space(nn.Module, ABC):
         unet_channels: Channels per level of the U-Net that suit the space.
         patch_size: Side of the patches that this U-Net's shallowest level works on, in positions.
         dilation: Radius by which excised regions grow, in positions.
-        mosaic_size: Side of a mosaic block, in positions; ``None`` where emptiness is the better hint.
     """
 
     channels = 3
@@ -61,7 +60,6 @@ class Space(nn.Module, ABC):
     unet_channels: tuple[int, ...]
     patch_size: int
     dilation: int
-    mosaic_size: int | None
 
     def __init__(self, features: int, eps: float) -> None:
         super().__init__()
@@ -112,7 +110,6 @@ class PixelSpace(Space):
     unet_channels = (16, 32, 64, 96, 128)
     patch_size = 2
     dilation = 2
-    mosaic_size = 8
 
     SCALES = 4
 
@@ -177,7 +174,6 @@ class FeatureSpace(Space):
     unet_channels = (64, 96, 128)
     patch_size = 1
     dilation = 0
-    mosaic_size = None
 
     MOST_DIMENSIONS = 192
     SCALES = (0.5, 0.75, 1.0)
