@@ -32,11 +32,12 @@ Metrics of raw scores on the test images; mean ± standard deviation over the se
 with ResNet-18's ImageNet features beside the attention's; “{OFFLINE}” needs no ImageNet weights. What a
 line asks: the share of good parts that is scrapped where 95 % of the defective ones are found, and of defective parts
 missed where 1 % of the good ones alarms. Plain U-Net (no mask), Autoencoder (no mask, no skips) and RIAD (random masks)
-are Ear with these settings, its features and calibration. Draem has 156 times Ear's arithmetic for an image
-([speed.md](speed.md)): an hour of one core is the first of its paper's 700 epochs, in bfloat16. On a GPU, which six
-rows shared for five and a half minutes, it came to 3 to 7 epochs. It pastes generated textures, since the paper's are a
-download. Its rows say what these machines make of it, not what it can do. Rows on a GPU (one H200) saw copies of the
-images that were resized beforehand, JPEG of quality 92.
+are Ear with these settings, its features and calibration. PatchCore keeps a thousandth of its patches (a hundredth on
+SurfaceDemo), since to choose a tenth, its default, takes hours on a CPU; a GPU did so once. Draem has 156 times Ear's
+arithmetic for an image ([speed.md](speed.md)): an hour of one core is the first of its paper's 700 epochs, in bfloat16.
+On a GPU, which six rows shared for five and a half minutes, it came to 3 to 7 epochs. It pastes generated textures,
+since the paper's are a download. Its rows say what these machines make of it, not what it can do. Rows on a GPU (one
+H200) saw copies of the images that were resized beforehand, JPEG of quality 92.
 """
 
 
