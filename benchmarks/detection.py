@@ -35,10 +35,10 @@ missed where 1 % of the good ones alarms. Plain U-Net (no mask), Autoencoder (no
 are Ear with these settings, its features and calibration. PatchCore keeps a thousandth of its patches (a hundredth on
 SurfaceDemo), since to choose a tenth, its default, takes hours on a CPU; a GPU did so once. Draem has 156 times Ear's
 arithmetic for an image ([speed.md](speed.md)): an hour of one core is the first of its paper's 700 epochs, in bfloat16.
-On SurfaceDemo it had ten minutes of two cores.
-On a GPU, which six rows shared for five and a half minutes, it came to 3 to 7 epochs. It pastes generated textures,
-since the paper's are a download. Its rows say what these machines make of it, not what it can do. Rows on a GPU (one
-H200) saw copies of the images that were resized beforehand, JPEG of quality 92.
+On SurfaceDemo it had ten minutes of two cores, which leaves it untrained. On a GPU, which six rows shared for five and
+a half minutes, it came to 3 to 7 epochs. It pastes generated textures, since the paper's are a download. Its rows say
+what these machines make of it, not what it can do. Rows on a GPU (one H200) saw copies of the images that were resized
+beforehand, JPEG of quality 92.
 """
 
 
