@@ -5,7 +5,7 @@
 
 anomalib 2.7 has no entry point for plug-ins, so ``anomalib_ear.pth`` (Python < 3.15) or ``anomalib_ear.start``
 (PEP 829) calls ``autoload`` when the interpreter starts. Nothing is imported then; all that happens is one more entry
-on ``sys.meta_path``. Editable installs hold a copy of this file, so the logic lives in ``anomalib_ear.registration``.
+on ``sys.meta_path``. Editable installs hold a copy of this file, so the logic lives in ``anomalib_ear.host.registration``.
 """
 
 import os

@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.anomaly_map import SIGMAS, AnomalyMapGenerator, image_score
+from anomalib_ear.method.calibration import SIGMAS, AnomalyMapGenerator, image_score
 
 GRID = (10, 14)  # positions: not a multiple of a cell
 SIZE = (80, 112)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomalib_ear.attention import BUNDLED_WEIGHTS, SpatialAttention, digest, load_attention, read_weights
+from anomalib_ear.method.attention import BUNDLED_WEIGHTS, SpatialAttention, digest, load_attention, read_weights
 
 AUROC_BOUND = 0.93  # measured 0.98 to 0.99, see the model card
 ROUNDING = 1e-4  # single precision, after the scaling by the image's mean response

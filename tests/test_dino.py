@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anomalib_ear import Ear
-from anomalib_ear.attention import load_attention
-from anomalib_ear.dino import DinoAttention
+from anomalib_ear.method.attention import load_attention
+from anomalib_ear.method.dino import DinoAttention
 from conftest import Run, cli, folder_arguments, use
 
 PATCHES = {16: "vit_small_patch16_224.dino", 8: "vit_small_patch8_224.dino"}

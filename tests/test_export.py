@@ -16,10 +16,10 @@ from openvino import opset13
 from PIL import Image
 
 from anomalib_ear import Ear, quantization
-from anomalib_ear.deployed_model import DeployedModel
-from anomalib_ear.export import describe, vectorise_logarithms
-from anomalib_ear.infer import Line
-from anomalib_ear.quantization import CalibrationImages, calibrated_to_eight_bits
+from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.deploy.export import describe, vectorise_logarithms
+from anomalib_ear.deploy.infer import Line
+from anomalib_ear.deploy.int8 import CalibrationImages, calibrated_to_eight_bits
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_onnx_notes_precision_and_thresholds(model: Ear, tmp_path: Path) -> None
     """Without one for pixels anomalib takes that of images."""
     read = onnx.load(model.to_onnx(tmp_path))
     noted = {entry.key: entry.value for entry in read.metadata_props if entry.key.startswith("anomalib_ear.")}
-    assert noted.pop("anomalib_ear.precision") == "f32"
+    assert noted.pop("anomalib_ear.method.precision") == "f32"
     assert {name: round(float(value), 6) for name, value in noted.items()} == {
         "anomalib_ear.image_threshold": 0.4,
         "anomalib_ear.pixel_threshold": 0.4,

@@ -20,7 +20,7 @@ from anomalib.data.utils import read_image
 from PIL import Image
 
 from anomalib_ear import Ear
-from anomalib_ear.infer import heat_map
+from anomalib_ear.deploy.infer import heat_map
 from conftest import REPOSITORY
 
 THRESHOLD = 0.45
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 def command(model: Path, source: Path | str, output: Path, *options: object) -> list[str]:
     """Return the command line."""
     arguments = ["--model", model, "--input", source, "--output", output, *options]
-    return [sys.executable, "-m", "anomalib_ear.infer", *map(str, arguments)]
+    return [sys.executable, "-m", "anomalib_ear.deploy.infer", *map(str, arguments)]
 
 
 def infer(*arguments: object) -> subprocess.CompletedProcess[str]:

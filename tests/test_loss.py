@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.loss import EarLoss, gradient, msgms_loss, ssim_loss
+from anomalib_ear.method.losses import EarLoss, gradient, msgms_loss, ssim_loss
 
 
 @pytest.fixture

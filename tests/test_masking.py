@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.masking import Masking, RandomMasking, attention_mask, mosaic
+from anomalib_ear.method.masking import Masking, RandomMasking, attention_mask, mosaic
 
 SIZES = pytest.mark.parametrize("size", [(64, 64), (65, 131)], ids=["square", "odd"])
 

@@ -10,7 +10,7 @@ from anomalib.data import ImageBatch
 from anomalib.metrics import AnomalibMetric
 
 from anomalib_ear import Ear, metrics
-from anomalib_ear.post_processing import EarPostProcessor
+from anomalib_ear.host.post_processing import EarPostProcessor
 
 FIELDS = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_"}
 NAMES = ("AUROC", "AUPRO", "F1AdaptiveThreshold")

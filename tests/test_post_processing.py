@@ -8,7 +8,7 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 
-from anomalib_ear.post_processing import FALSE_ALARMS, EarPostProcessor
+from anomalib_ear.host.post_processing import FALSE_ALARMS, EarPostProcessor
 
 
 def processor(threshold: float) -> EarPostProcessor:

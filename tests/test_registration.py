@@ -115,7 +115,7 @@ class TestInstall:
         env = LayeredEnv(tmp_path)
         before = env.paths()
         env.install(*targets[install])
-        succeeded(env.run("-c", "import anomalib_ear.registration"))
+        succeeded(env.run("-c", "import anomalib_ear.host.registration"))
         installed = env.paths()
         env.pip("uninstall", "--yes", "anomalib-ear")
         assert {"anomalib_ear.pth", "anomalib_ear.start", "_anomalib_ear_hook.py"} <= {f.name for f in installed}
@@ -187,9 +187,9 @@ class TestHost:
             "from anomalib.models import Ear",
             "import anomalib.models, anomalib_ear",
             "import anomalib_ear, anomalib.models",
-            "import anomalib.data, anomalib_ear.lightning_model",
+            "import anomalib.data, anomalib_ear.host.lightning_model",
             "from anomalib_ear import Ear",
-            "from anomalib_ear.lightning_model import Ear",
+            "from anomalib_ear.host.lightning_model import Ear",
             "from anomalib_ear.data import SurfaceDemo",
             "import anomalib.engine",
         ],
@@ -234,7 +234,7 @@ class TestFailure:
     """A plug-in that is broken or switched off stays out of the way."""
 
     @pytest.mark.parametrize(
-        "module", ["anomalib_ear.registration", "anomalib_ear.lightning_model", "anomalib_ear.data"]
+        "module", ["anomalib_ear.host.registration", "anomalib_ear.host.lightning_model", "anomalib_ear.data"]
     )
     def test_broken_plugin_warns(self, env: LayeredEnv, module: str) -> None:
         """If a module of the plug-in cannot be imported there is one warning, and anomalib works."""

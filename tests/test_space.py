@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from anomalib_ear.space import FeatureSpace, PixelSpace, Space, build_space
+from anomalib_ear.method.spaces import FeatureSpace, PixelSpace, Space, build_space
 
 NAMES = ["pixels", "attention", "resnet18"]
 
@@ -161,7 +161,7 @@ def test_another_backbone_will_do() -> None:
     assert space(images()).shape == (4, space.dimensions, 4, 8)
 
 
-LOAD = "from anomalib_ear.space import build_space; s = build_space('resnet18'); s.load_pretrained()"
+LOAD = "from anomalib_ear.method.spaces import build_space; s = build_space('resnet18'); s.load_pretrained()"
 
 
 class TestWeights:

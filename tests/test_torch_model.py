@@ -7,11 +7,11 @@ import pytest
 import torch
 from anomalib.data import InferenceBatch
 
-from anomalib_ear.attention import load_attention
-from anomalib_ear.masking import Masking, RandomMasking
-from anomalib_ear.space import PixelSpace
-from anomalib_ear.torch_model import CALIBRATION_IMAGES, EarModel, Recovery
-from anomalib_ear.unet import SkipGatedUNet
+from anomalib_ear.method.attention import load_attention
+from anomalib_ear.method.masking import Masking, RandomMasking
+from anomalib_ear.method.spaces import PixelSpace
+from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Recovery
+from anomalib_ear.method.unet import SkipGatedUNet
 
 BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order than those of one image
 

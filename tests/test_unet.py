@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anomalib_ear.unet import SkipGatedUNet
+from anomalib_ear.method.unet import SkipGatedUNet
 
 CHANNELS = (4, 6, 8)
 GATES = pytest.mark.parametrize("gates", list(itertools.product([False, True], repeat=2)), ids=str)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from anomalib.data import ImageBatch
 
-from anomalib_ear.visualizer import PANEL_SIZE, draw
+from anomalib_ear.host.visualizer import PANEL_SIZE, draw
 from test_torch_model import build, images
 
 TITLES = ["Image", "Ground truth", "Excised", "Recovered", "Anomaly map", "Prediction"]

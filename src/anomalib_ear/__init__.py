@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import _anomalib_ear_hook
 
 if TYPE_CHECKING:
-    from anomalib_ear.attention import SpatialAttention
+    from anomalib_ear.method.attention import SpatialAttention
     from anomalib_ear.data import HeldOutFolder, KolektorByPart, KolektorSDD2, SurfaceDemo
-    from anomalib_ear.lightning_model import Ear
-    from anomalib_ear.torch_model import EarModel
-    from anomalib_ear.unet import SkipGatedUNet
+    from anomalib_ear.host.lightning_model import Ear
+    from anomalib_ear.method.model import EarModel
+    from anomalib_ear.method.unet import SkipGatedUNet
 
 __all__ = [
     "Ear",
@@ -32,13 +32,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 _SOURCES = {
-    "Ear": "anomalib_ear.lightning_model",
-    "EarModel": "anomalib_ear.torch_model",
+    "Ear": "anomalib_ear.host.lightning_model",
+    "EarModel": "anomalib_ear.method.model",
     "HeldOutFolder": "anomalib_ear.data",
     "KolektorByPart": "anomalib_ear.data",
     "KolektorSDD2": "anomalib_ear.data",
-    "SkipGatedUNet": "anomalib_ear.unet",
-    "SpatialAttention": "anomalib_ear.attention",
+    "SkipGatedUNet": "anomalib_ear.method.unet",
+    "SpatialAttention": "anomalib_ear.method.attention",
     "SurfaceDemo": "anomalib_ear.data",
 }
 

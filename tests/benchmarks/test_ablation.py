@@ -16,8 +16,8 @@ import torch
 from accuracy import measure
 
 from anomalib_ear import Ear
-from anomalib_ear.masking import Masking
-from anomalib_ear.space import build_space
+from anomalib_ear.method.masking import Masking
+from anomalib_ear.method.spaces import build_space
 from conftest import REPOSITORY
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomalib_ear.attention import BUNDLED_WEIGHTS, load_attention, read_weights
+from anomalib_ear.method.attention import BUNDLED_WEIGHTS, load_attention, read_weights
 from anomalib_ear.pretraining.__main__ import main
 from anomalib_ear.pretraining.canvas import Background, CanvasSettings, SurfaceCanvas, clean_canvas
 from anomalib_ear.pretraining.training import DigitClassifier, accuracy, load_classifier, load_mnist, mnist_checksum

@@ -10,7 +10,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from anomalib_ear import __version__
-from anomalib_ear.attention import write_weights
+from anomalib_ear.method.attention import write_weights
 from anomalib_ear.pretraining.canvas import SMALLEST_CANVAS, Background, CanvasSettings
 from anomalib_ear.pretraining.training import accuracy, load_mnist, mnist_checksum, train
 

@@ -19,8 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
-from anomalib_ear.attention import SpatialAttention, merge_scales, read_weights
-from anomalib_ear.precision import has_bfloat16
+from anomalib_ear.method.attention import SpatialAttention, merge_scales, read_weights
+from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.pretraining.canvas import CanvasSettings, SurfaceCanvas, clean_canvas
 
 PEAK_RATE = 3e-3

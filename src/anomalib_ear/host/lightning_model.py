@@ -31,16 +31,16 @@ from torchvision.transforms.v2 import Resize
 
 import _anomalib_ear_hook
 from anomalib_ear import metrics
-from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
-from anomalib_ear.export import EarExportMixin
-from anomalib_ear.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
-from anomalib_ear.post_processing import EarPostProcessor
-from anomalib_ear.pre_processing import exportable_transform
-from anomalib_ear.registration import keep_gates_in_export
-from anomalib_ear.space import FeatureSpace, build_space
-from anomalib_ear.torch_model import EarModel
-from anomalib_ear.unet import SkipGatedUNet
-from anomalib_ear.visualizer import EarVisualizer
+from anomalib_ear.method.attention import SpatialAttention, build_attention, load_attention
+from anomalib_ear.deploy.export import EarExportMixin
+from anomalib_ear.method.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
+from anomalib_ear.host.post_processing import EarPostProcessor
+from anomalib_ear.host.pre_processing import exportable_transform
+from anomalib_ear.host.registration import keep_gates_in_export
+from anomalib_ear.method.spaces import FeatureSpace, build_space
+from anomalib_ear.method.model import EarModel
+from anomalib_ear.method.unet import SkipGatedUNet
+from anomalib_ear.host.visualizer import EarVisualizer
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anomalib_ear.dino import DinoAttention
-from anomalib_ear.padding import pad_to_multiple
+from anomalib_ear.method.dino import DinoAttention
+from anomalib_ear.method.padding import pad_to_multiple
 
-BUNDLED_WEIGHTS = Path(__file__).parent / "pretraining" / "mnist_attention.safetensors"
+BUNDLED_WEIGHTS = Path(__file__).parents[1] / "pretraining" / "mnist_attention.safetensors"
 PRETRAINING_COMMAND = "python -m anomalib_ear.pretraining --root FOLDER --download --output FILE"
 _DINO = {"dino": "vit_small_patch16_224.dino", "dino8": "vit_small_patch8_224.dino"}
 _PREFIX = "attention."
@@ -38,11 +38,21 @@ class SpatialAttention(nn.Module):
         channels: Number of channels of the layers that follow.
         depth: Number of 3 x 3 layers after the second stride; each widens the view by 8 pixels.
         scales: Number of scales. They share all weights.
+        weights: File that :meth:`load_pretrained` reads; defaults to the weights that come with the package.
     """
 
-    def __init__(self, *, filters: int = 8, channels: int = 24, depth: int = 3, scales: int = 5) -> None:
+    def __init__(
+        self,
+        *,
+        filters: int = 8,
+        channels: int = 24,
+        depth: int = 3,
+        scales: int = 5,
+        weights: Path = BUNDLED_WEIGHTS,
+    ) -> None:
         super().__init__()
         self.scales = scales
+        self.weights = weights
         self.filters = nn.Parameter(torch.randn(filters, 1, 6, 6) / 6)
         # Even kernels centre every output between pixels, as bilinear upsampling expects: the map is not shifted.
         # Borders are repeated, not reflected, because the coarsest scale may be a single pixel wide.
@@ -51,26 +61,39 @@ class SpatialAttention(nn.Module):
         self.blocks = nn.Sequential(*(nn.Sequential(layer, nn.ReLU()) for layer in layers))
         self.logit = nn.Conv2d(channels, 1, 1)
 
+    def load_pretrained(self) -> None:
+        """Load the file of weights.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is not from the pre-training command, or was altered since.
+        """
+        tensors, _ = read_weights(self.weights)
+        try:
+            self.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
+        except RuntimeError as error:
+            raise ValueError(_unusable(self.weights, "its tensors do not fit SpatialAttention")) from error
+
     def forward(self, image: Tensor) -> Tensor:
         """Return the attention of each pixel.
 
         Args:
-            image: ``(B, C, H, W)`` with C = 1 or 3, any H and W, values in [0, 1].
+            image: ``(N, C, H, W)`` with C = 1 or 3, any H and W, values in [0, 1].
 
         Returns:
-            Attention ``(B, 1, H, W)`` in [0, 1]; the same for ``image`` and ``1 - image``, up to rounding.
+            Attention ``(N, 1, H, W)`` in [0, 1]; the same for ``image`` and ``1 - image``, up to rounding.
         """
         return self.spread(self.attend(image), image)
 
     @staticmethod
     def spread(attended: Sequence[tuple[Tensor, Tensor]], image: Tensor) -> Tensor:
-        """Merge the attention of all scales and bring it to the image's size, ``(B, 1, H, W)``."""
+        """Merge the attention of all scales and bring it to the image's size, ``(N, 1, H, W)``."""
         attention = merge_scales([attention for _, attention in attended])
         attention = functional.interpolate(attention, scale_factor=4, mode="bilinear")
         return attention[..., : image.shape[-2], : image.shape[-1]]
 
     def attend(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return features ``(B, channels, h, w)`` and attention ``(B, 1, h, w)`` per scale, at stride 4 of it."""
+        """Return features ``(N, channels, h, w)`` and attention ``(N, 1, h, w)`` per scale, at stride 4 of it."""
         grey = pad_to_multiple(to_grey(image), 2 ** (self.scales - 1))  # so that every scale has a whole pixel
         attended = []
         for scale in range(self.scales):
@@ -84,10 +107,10 @@ class SpatialAttention(nn.Module):
         """Return the strength of edges and lines at stride 2, relative to the image's mean strength.
 
         Args:
-            grey: ``(B, 1, H, W)``.
+            grey: ``(N, 1, H, W)``.
 
         Returns:
-            Responses ``(B, filters, h, w)``, at least 0, about 0.7 on average.
+            Responses ``(N, filters, h, w)``, at least 0, about 0.7 on average.
         """
         grey = functional.pad(grey, (2, 5, 2, 5), mode="replicate")  # 3 more at the end, for scales of one pixel
         weight = self.filters - self.filters.mean((2, 3), keepdim=True)
@@ -99,7 +122,7 @@ def merge_scales(attentions: Sequence[Tensor]) -> Tensor:
     """Average the attention over scales.
 
     Args:
-        attentions: ``(B, 1, h, w)`` each, finest first.
+        attentions: ``(N, 1, h, w)`` each, finest first.
 
     Returns:
         Attention of the finest's shape.
@@ -110,56 +133,54 @@ def merge_scales(attentions: Sequence[Tensor]) -> Tensor:
 
 
 def to_grey(image: Tensor) -> Tensor:
-    """Average the channels and subtract the image's mean: ``(B, C, H, W)`` -> ``(B, 1, H, W)``."""
+    """Average the channels and subtract the image's mean: ``(N, C, H, W)`` -> ``(N, 1, H, W)``."""
     if image.shape[1] not in {1, 3}:
         msg = (
-            f"image has {image.shape[1]} channels; SpatialAttention takes (B, C, H, W) with C = 1 (grey) or 3 (colour)."
+            f"image has {image.shape[1]} channels; SpatialAttention takes (N, C, H, W) with C = 1 (grey) or 3 (colour)."
         )
         raise ValueError(msg)
     grey = image.mean(1, keepdim=True)
     return grey - grey.mean((2, 3), keepdim=True)  # keeps the digits of faint contrast in the sums that follow
 
 
-def build_attention(name: Path | str = "mnist") -> nn.Module:
-    """Return the network of an attention, frozen, with random weights.
+def build_attention(name: Path | str = "mnist") -> SpatialAttention | DinoAttention:
+    """Return the network of an attention, frozen, with random weights until its ``load_pretrained`` is called.
 
-    All have one protocol: an image ``(B, C, H, W)`` with C = 1 or 3 and values in [0, 1] gives ``(B, 1, H, W)``.
+    All have one protocol: an image ``(N, C, H, W)`` with C = 1 or 3 and values in [0, 1] gives ``(N, 1, H, W)``.
 
     Args:
-        name: ``"mnist"``, ``"dino"``, ``"dino8"`` or the path of a file written by the pre-training command, which
-            need not exist.
+        name: ``"mnist"`` for the network that comes with the package; ``"dino"`` or ``"dino8"`` for DINO's small
+            transformer with patches of 16 or 8 pixels; or the path of a file written by the pre-training command.
     """
-    attention = DinoAttention(_DINO[str(name)]) if str(name) in _DINO else SpatialAttention()
+    attention: SpatialAttention | DinoAttention
+    if str(name) in _DINO:
+        attention = DinoAttention(_DINO[str(name)])
+    else:
+        attention = SpatialAttention(weights=BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name))
     return attention.requires_grad_(requires_grad=False)
 
 
-def load_attention(name: Path | str = "mnist") -> nn.Module:
-    """Return an attention with its weights, frozen and in evaluation mode.
+def check_attention(name: Path | str) -> None:
+    """Raise a ``FileNotFoundError`` that lists the choices, if a name is neither known nor a file."""
+    if str(name) not in {"mnist", *_DINO} and not Path(name).is_file():
+        choices = ", ".join(("mnist", *_DINO))
+        msg = (
+            f"masking must be {choices}, random, none, or a file of weights, got {str(name)!r}; make one with: "
+            f"{PRETRAINING_COMMAND}"
+        )
+        raise FileNotFoundError(msg)
 
-    Args:
-        name: ``"mnist"`` for the weights in the package; ``"dino"`` or ``"dino8"`` for DINO's small transformer with
-            patches of 16 or 8 pixels, from the Hugging Face cache or hub; or the path of a file written by the
-            pre-training command.
+
+def load_attention(name: Path | str = "mnist") -> SpatialAttention | DinoAttention:
+    """Return an attention with its weights, frozen and in evaluation mode; see :func:`build_attention`.
 
     Raises:
         FileNotFoundError: Neither a known name nor a file, or DINO's weights cannot be had.
         ValueError: The file is not from the pre-training command, or was altered since.
     """
-    if str(name) in _DINO:
-        return DinoAttention(_DINO[str(name)], pretrained=True).eval()
-    file = BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name)
-    if not file.is_file():
-        choices = ", ".join(("mnist", *_DINO))
-        msg = (
-            f"attention must be {choices} or a file of weights, got {str(name)!r}; make one with: {PRETRAINING_COMMAND}"
-        )
-        raise FileNotFoundError(msg)
-    tensors, _ = read_weights(file)
+    check_attention(name)
     attention = build_attention(name)
-    try:
-        attention.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
-    except RuntimeError as error:
-        raise ValueError(_unusable(file, "its tensors do not fit SpatialAttention")) from error
+    attention.load_pretrained()
     return attention.eval()
 
 

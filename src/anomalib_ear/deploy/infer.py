@@ -3,7 +3,7 @@
 
 """Score photographs with an exported model, on the line.
 
-python -m anomalib_ear.infer --model model.xml --input FOLDER --output FOLDER
+python -m anomalib_ear.deploy.infer --model model.xml --input FOLDER --output FOLDER
 
 Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse and tqdm are enough. Decoding, inference and
 writing overlap; memory holds a few photographs, however many there are.
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from anomalib_ear.deployed_model import DeployedModel
+from anomalib_ear.deploy.runtime import DeployedModel
 
 COLUMNS = ("path", "raw_score", "normalised_score", "label")
 LABELS = ("good", "defective")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from anomalib_ear.torch_model import EarModel
+from anomalib_ear.method.model import EarModel
 
 # Training images that give the ranges of activations, evenly spaced.
 RANGE_IMAGES = 32

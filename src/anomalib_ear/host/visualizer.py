@@ -72,7 +72,7 @@ def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa
     """Draw the panels of each image of a batch.
 
     Args:
-        model: The trained :class:`~anomalib_ear.torch_model.EarModel` in evaluation mode.
+        model: The trained :class:`~anomalib_ear.method.model.EarModel` in evaluation mode.
         batch: Images with their post-processed predictions.
 
     Returns:

@@ -14,16 +14,12 @@ detection", Pattern Recognition 112, 2021, section 3.1): random disjoint masks t
 A mask is 1 where the image is excised and 0 where it is kept, everywhere in this package.
 """
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
-
-Hint = Literal["empty", "mosaic"]
-
-# Side in pixels of a mosaic's blocks where none is asked for: the best on held-out images (benchmarks/studies.md, 17).
-MOSAIC_SIZE = 32
 
 # Halvings of the interval that holds the threshold: 2^-16 is below the step of an 8-bit attention picture.
 _BISECTIONS = 16
@@ -69,15 +65,39 @@ def mosaic(image: Tensor, size: int) -> Tensor:
     return F.interpolate(F.avg_pool2d(image, size), scale_factor=size, mode="nearest")
 
 
-class Masking(nn.Module):
-    """Excise the most attended region and put a hint in its place.
+class Excision(NamedTuple):
+    """One image excised once, by a single mask or by disjoint ones that together excise all of it.
+
+    Attributes:
+        obscured: Obscured images, one per mask, ``(N, D, h, w)`` each.
+        masks: Masks, ``(N, 1, h, w)`` each, 1 = excised.
+    """
+
+    obscured: Sequence[Tensor]
+    masks: Sequence[Tensor]
+
+    def compose(self, recovered: Sequence[Tensor]) -> Tensor:
+        """Take from each recovery what its mask excised.
+
+        Args:
+            recovered: One recovery per mask, ``(N, D, h, w)`` each.
+
+        Returns:
+            Shape ``(N, D, h, w)``; a single recovery as it is, since its mask need not excise every pixel.
+        """
+        if len(recovered) == 1:
+            return recovered[0]
+        return torch.stack([part * mask for part, mask in zip(recovered, self.masks, strict=True)]).sum(dim=0)
+
+
+class AttentionMasking(nn.Module):
+    """The method's single deterministic mask: excise the most attended region.
 
     Args:
         excised_share: Share of the image's pixels to excise, in (0, 1).
         dilation: Radius in pixels by which each excised region grows.
-        hint: What stands in an excised place: ``"empty"`` (0, the mean of the standardised image) or ``"mosaic"``
-            (the block average, Scientific Reports 14:18872).
-        mosaic_size: Side of a mosaic block in pixels; without meaning for ``"empty"``.
+        mosaic_size: Side in pixels of the mosaic blocks that stand in an excised place, each the mean of the image
+            there (Scientific Reports 14:18872); ``None`` for emptiness (0, the mean of the standardised image).
 
     Attributes:
         stride: Height and width of an image must be multiples of this, in pixels.
@@ -86,41 +106,49 @@ class Masking(nn.Module):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(
-        self, *, excised_share: float = 0.1, dilation: int = 2, hint: Hint = "empty", mosaic_size: int = MOSAIC_SIZE
-    ) -> None:
+    def __init__(self, *, excised_share: float = 0.1, dilation: int = 2, mosaic_size: int | None = None) -> None:
         super().__init__()
         if not 0 < excised_share < 1:
             msg = f"excised_share must lie in (0, 1), got {excised_share}. Give masking=none for no masking."
             raise ValueError(msg)
-        if dilation < 0:
-            msg = f"dilation must be 0 pixels or more, got {dilation}."
-            raise ValueError(msg)
-        if hint not in get_args(Hint):
-            msg = f"hint must be one of {', '.join(get_args(Hint))}, got {hint!r}."
-            raise ValueError(msg)
-        if mosaic_size < 1:
-            msg = f"mosaic_size must be 1 pixel or more, got {mosaic_size}."
+        if mosaic_size is not None and mosaic_size < 1:
+            msg = f"mosaic_size must be 1 pixel or more, or null for empty places, got {mosaic_size}."
             raise ValueError(msg)
         self.excised_share = excised_share
         self.dilation = dilation
-        self.hint = hint
         self.mosaic_size = mosaic_size
-        self.stride = mosaic_size if hint == "mosaic" else 1
+        self.stride = mosaic_size or 1
 
-    def forward(self, image: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
-        """Obfuscate an image.
+    def forward(self, image: Tensor, attention: Tensor | None) -> list[Excision]:
+        """Obscure an image.
 
         Args:
             image: Standardised image of shape ``(N, D, H, W)``.
             attention: Attention map of shape ``(N, 1, H, W)``.
 
         Returns:
-            The obfuscated image ``(N, D, H, W)`` and the mask ``(N, 1, H, W)``, 1 = excised.
+            One excision by one mask.
+
+        Raises:
+            ValueError: If there is no attention.
         """
+        if attention is None:
+            msg = "masking by attention needs a space with an attention: call its use_attention."
+            raise ValueError(msg)
         mask = attention_mask(attention, self.excised_share, self.dilation)
-        hint = mosaic(image, self.mosaic_size) if self.hint == "mosaic" else torch.zeros_like(image)
-        return torch.where(mask > 0, hint, image), mask
+        hint = torch.zeros_like(image) if self.mosaic_size is None else mosaic(image, self.mosaic_size)
+        return [Excision([torch.where(mask > 0, hint, image)], [mask])]
+
+
+class NoMasking(nn.Module):
+    """Excise nothing: the U-Net sees the image itself."""
+
+    stride = 1
+
+    def forward(self, image: Tensor, attention: Tensor | None) -> list[Excision]:
+        """Return the image ``(N, D, H, W)`` with an empty mask."""
+        del attention
+        return [Excision([image], [torch.zeros_like(image[:, :1])])]
 
 
 class RandomMasking(nn.Module):
@@ -137,24 +165,24 @@ class RandomMasking(nn.Module):
     SIZES = (2, 4, 8, 16)  # sides of a cell in pixels
     MASKS = 3
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stride = max(self.SIZES)
+    stride = max(SIZES)
 
-    def forward(self, image: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-        """Obfuscate an image, differently at every call.
+    def forward(self, image: Tensor, attention: Tensor | None) -> list[Excision]:
+        """Obscure an image, differently at every call.
 
         Args:
             image: Standardised image of shape ``(N, D, H, W)``; ``H`` and ``W`` multiples of the largest cell.
+            attention: Not looked at.
 
         Returns:
-            For each size of cells (in training for one of them) the obfuscated images ``(N, D, H, W)`` with their
-            masks ``(N, 1, H, W)``, 1 = excised; the masks of a size add up to 1 everywhere.
+            One excision for each size of cells, in training for one of them; its masks add up to 1 everywhere.
         """
+        del attention
         sizes: tuple[int, ...] = self.SIZES
         if self.training:
             sizes = (sizes[int(torch.randint(len(sizes), ()))],)
-        return [[(image * (1 - mask), mask) for mask in disjoint_masks(image, size, self.MASKS)] for size in sizes]
+        masks = [disjoint_masks(image, size, self.MASKS) for size in sizes]
+        return [Excision([image * (1 - mask) for mask in disjoint], disjoint) for disjoint in masks]
 
 
 def disjoint_masks(image: Tensor, size: int, number: int) -> list[Tensor]:

@@ -29,7 +29,7 @@ def register() -> None:
     """
     if models := _loaded("anomalib.models"):
         models.ALLOWED_MODULES.add("anomalib_ear")
-        _offer(models, import_module("anomalib_ear.lightning_model"), MODELS)
+        _offer(models, import_module("anomalib_ear.host.lightning_model"), MODELS)
     if data := _loaded("anomalib.data"):
         _offer(data, import_module("anomalib_ear.data"), DATAMODULES)
 

@@ -16,7 +16,7 @@ from anomalib.post_processing import PostProcessor
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from anomalib_ear.metrics import F1AdaptiveThreshold
+from anomalib_ear.host.metrics import F1AdaptiveThreshold
 
 # Share of good images that alarm where the validation data has no others. Their highest score, which the host takes, is
 # the chance of a single image, and the larger the validation data, the less is found.

@@ -26,10 +26,10 @@ from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from torch import nn
 from torch.export import Dim
 
-from anomalib_ear.deployed_model import METADATA
-from anomalib_ear.pre_processing import ExportableResize
-from anomalib_ear.quantization import CalibrationImages, calibrated_to_eight_bits, quantise
-from anomalib_ear.torch_model import EarModel
+from anomalib_ear.deploy.runtime import METADATA
+from anomalib_ear.host.pre_processing import ExportableResize
+from anomalib_ear.deploy.int8 import CalibrationImages, calibrated_to_eight_bits, quantise
+from anomalib_ear.method.model import EarModel
 
 
 class EarExportMixin(ExportMixin):

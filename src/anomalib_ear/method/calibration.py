@@ -10,12 +10,13 @@ workshops), and that length by its own distribution there, which is close to log
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.padding import pad_to_multiple
+from anomalib_ear.method.padding import pad_to_multiple
 
 # Exponent of the generalised mean that scores an image; with infinity it would be the maximum.
 SCORE_POWER = 64
@@ -77,6 +78,12 @@ class AnomalyMapGenerator(nn.Module):
         self.register_buffer("mean", torch.zeros(1, 1, 1, 1))
         self.register_buffer("std", torch.ones(1, 1, 1, 1))
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of cells along height and width; residuals need at least as many positions."""
+        rows, columns = self.whitening.shape[:2]
+        return rows, columns
+
     def calibrate(self, residuals: Tensor) -> None:
         """Take the statistics of defect-free residuals.
 
@@ -112,11 +119,11 @@ class AnomalyMapGenerator(nn.Module):
     def length(self, residuals: Tensor) -> Tensor:
         """Return the logarithm of the Mahalanobis length, ``(N, K, h, w)`` → ``(N, 1, h, w)``."""
         height, width = residuals.shape[-2:]
-        rows, columns, k = self.whitening.shape[:3]
-        cells = to_cells(residuals, (rows, columns))  # (rows, columns, K, N·a·b)
+        k = residuals.shape[1]
+        cells = to_cells(residuals, self.grid)  # (rows, columns, K, N·a·b)
         whitened = torch.bmm(self.whitening.reshape(-1, k, k), cells.flatten(0, 1))
         square = whitened.square().mean(dim=1)  # (cells, N·a·b)
-        square = from_cells(square, (rows, columns), residuals)[..., :height, :width]
+        square = from_cells(square, self.grid, residuals)[..., :height, :width]
         return (square + _TINY).log() / 2
 
     def forward(self, residuals: Tensor, size: tuple[int, int]) -> Tensor:
@@ -139,6 +146,17 @@ class AnomalyMapGenerator(nn.Module):
         logit = STEEPNESS * (deviation - SIGMAS)
         logit = torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p())
         return torch.sigmoid(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        take_sizes(self, ("whitening", "mean", "std"), state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, Tensor], prefix: str) -> None:
+    """Give buffers whose sizes depend on the training images the sizes that a state has."""
+    for name in names:
+        if (saved := state_dict.get(prefix + name)) is not None:
+            setattr(module, name, torch.empty_like(saved, device=module.get_buffer(name).device))
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:

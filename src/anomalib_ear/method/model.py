@@ -13,21 +13,32 @@ from math import lcm
 from typing import Any, NamedTuple
 
 import torch
-from anomalib.data import InferenceBatch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.anomaly_map import AnomalyMapGenerator, image_score
-from anomalib_ear.masking import Masking, RandomMasking
-from anomalib_ear.padding import pad_to_multiple
-from anomalib_ear.precision import has_bfloat16
-from anomalib_ear.space import FeatureSpace, Space
-from anomalib_ear.unet import SkipGatedUNet
+from anomalib_ear.method.attention import build_attention
+from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, take_sizes
+from anomalib_ear.method.masking import AttentionMasking, NoMasking, RandomMasking
+from anomalib_ear.method.padding import pad_to_multiple
+from anomalib_ear.method.precision import has_bfloat16
+from anomalib_ear.method.spaces import Space, build_space
+from anomalib_ear.method.unet import SkipGatedUNet
 
 # Defect-free images that the model keeps to calibrate itself by, should its gates be changed.
 CALIBRATION_IMAGES = 32
 # Values of the residuals that the anomaly map is calibrated by at the end of training: 1 GiB in half precision.
 CALIBRATION_VALUES = 2**29
+
+
+class Prediction(NamedTuple):
+    """What the model says of images.
+
+    Attributes:
+        pred_score: ``(N,)`` in [0, 1).
+        anomaly_map: ``(N, 1, H, W)`` in [0, 1).
+    """
+
+    pred_score: Tensor
+    anomaly_map: Tensor
 
 
 class Recovery(NamedTuple):
@@ -49,13 +60,12 @@ class Recovery(NamedTuple):
 class EarModel(nn.Module):
     """Excise what the attention marks, recover it, and score the difference.
 
-    In training mode the result is a :class:`Recovery`, in evaluation mode an ``InferenceBatch``.
+    In training mode the result is a :class:`Recovery`, in evaluation mode a :class:`Prediction`.
 
     Args:
-        space: What is recovered; maps an image to standardised features.
+        space: What is recovered; maps an image to standardised features and their attention.
+        masking: Excises the features; maps them and their attention to a list of excisions.
         unet: Recovers the features; takes the mask as one more input channel.
-        attention: Frozen attention for a :class:`~anomalib_ear.masking.Masking`, else ``None``.
-        masking: Mask rule and hint, random masks, or ``None`` for no masking.
 
     Attributes:
         stride: Images are padded to multiples of this, in pixels.
@@ -72,34 +82,29 @@ class EarModel(nn.Module):
         self,
         *,
         space: Space,
+        masking: AttentionMasking | RandomMasking | NoMasking,
         unet: SkipGatedUNet,
-        attention: nn.Module | None = None,
-        masking: Masking | RandomMasking | None = None,
     ) -> None:
         super().__init__()
-        if (attention is not None) != isinstance(masking, Masking):
-            msg = "attention and Masking go together: give both, or neither for no or random masking."
-            raise ValueError(msg)
         self.space = space
-        self.attention = attention
         self.masking = masking
         self.unet = unet
         self.anomaly_map = AnomalyMapGenerator(space.residual_dimensions)
         self.position = space.stride * space.residual_stride
-        positions = lcm(unet.stride, masking.stride if masking else 1, space.residual_stride)
+        positions = lcm(unet.stride, masking.stride, space.residual_stride)
         self.stride = lcm(space.multiple, space.stride * positions)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
         self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]
 
-    def forward(self, image: Tensor) -> InferenceBatch | Recovery:
+    def forward(self, image: Tensor) -> Prediction | Recovery:
         """Recover an image and, in evaluation mode, score it.
 
         Args:
             image: Image of shape ``(N, C, H, W)``, values in [0, 1], ``H`` and ``W`` at least the network's stride.
 
         Returns:
-            In training mode a :class:`Recovery`. In evaluation mode an ``InferenceBatch`` with ``anomaly_map``
+            In training mode a :class:`Recovery`. In evaluation mode a :class:`Prediction` with ``anomaly_map``
             ``(N, 1, H, W)`` and ``pred_score`` ``(N,)``, both in [0, 1).
 
         Raises:
@@ -141,7 +146,7 @@ class EarModel(nn.Module):
         residuals = [self.space.residual(recovery.target, recovery.recovered) for recovery in self.recover(image)]
         return residuals[0] if len(residuals) == 1 else torch.stack(residuals).mean(dim=0)
 
-    def score(self, residual: Tensor, size: tuple[int, int]) -> InferenceBatch:
+    def score(self, residual: Tensor, size: tuple[int, int]) -> Prediction:
         """Score an image by its residual.
 
         Args:
@@ -153,7 +158,7 @@ class EarModel(nn.Module):
         """
         padded = (residual.shape[-2] * self.position, residual.shape[-1] * self.position)
         anomaly_map = self.anomaly_map(residual, padded)[..., : size[0], : size[1]]
-        return InferenceBatch(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
+        return Prediction(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
 
     def recover(self, image: Tensor) -> list[Recovery]:
         """Excise and recover, at the size padded to the stride.
@@ -164,26 +169,12 @@ class EarModel(nn.Module):
         Returns:
             One recovery; with random masks in evaluation mode one for each size of cells.
         """
-        image = pad_to_multiple(image, self.stride)
-        attention: Tensor | None = None
-        if isinstance(self.space, FeatureSpace) and self.attention is self.space.attention:  # one look for both
-            target, attention = self.space.attend(image)
-        else:
-            target = self.space(image)
-            if self.attention is not None:
-                attention = self.attention(image)
-        if isinstance(self.masking, RandomMasking):
-            excisions = self.masking(target)
-        elif attention is not None and self.masking is not None:
-            excisions = [[self.masking(target, F.avg_pool2d(attention, self.space.stride))]]
-        else:
-            excisions = [[(target, torch.zeros_like(target[:, :1]))]]
+        target, attention = self.space(pad_to_multiple(image, self.stride))
         recoveries = []
-        for parts in excisions:
-            masks = [mask for _, mask in parts]
-            decoded = [self._decode(torch.cat(part, dim=1)) for part in parts]
-            recovered, *gated = (compose(recovered, masks) for recovered in zip(*decoded, strict=True))
-            recoveries.append(Recovery(target, masks[0], recovered, *gated))
+        for excision in self.masking(target, attention):
+            decoded = [self._decode(torch.cat(parts, dim=1)) for parts in zip(*excision, strict=True)]
+            recovered, *gated = (excision.compose(parts) for parts in zip(*decoded, strict=True))
+            recoveries.append(Recovery(target, excision.masks[0], recovered, *gated))
         return recoveries
 
     def _decode(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -252,35 +243,39 @@ class EarModel(nn.Module):
         self.calibrate()
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        # The sizes of these depend on the training images.
-        for owner, name in (
-            (self, "calibration_images"),
-            (self.anomaly_map, "whitening"),
-            (self.anomaly_map, "mean"),
-            (self.anomaly_map, "std"),
-        ):
-            key = f"{prefix}{'' if owner is self else 'anomaly_map.'}{name}"
-            if key in state_dict:
-                setattr(owner, name, torch.empty_like(state_dict[key], device=getattr(owner, name).device))
+        take_sizes(self, ("calibration_images",), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def compose(recovered: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
-    """Take from each recovery what its mask excised.
-
-    Args:
-        recovered: Recoveries of shape ``(N, D, H, W)``.
-        masks: As many disjoint masks ``(N, 1, H, W)``, 1 = excised, which together excise every pixel.
-
-    Returns:
-        Shape ``(N, D, H, W)``; a single recovery as it is, since its mask need not excise every pixel.
-    """
-    if len(recovered) == 1:
-        return recovered[0]
-    return torch.stack([part * mask for part, mask in zip(recovered, masks, strict=True)]).sum(dim=0)
 
 
 def _recalibrate(model: EarModel, _: object) -> None:
     """Calibrate for gates that were asked for before the weights of other gates were loaded."""
     if tuple(model.calibrated_gates.tolist()) != model.unet.gates:
         model.calibrate()
+
+
+def build_model(
+    space: str,
+    *,
+    backbone_scale: float = 0.75,
+    masking: str = "mnist",
+    excised_share: float = 0.1,
+    mosaic_size: int | None = None,
+    channels: Sequence[int] | None = None,
+) -> EarModel:
+    """Build a model with random weights; the arguments are those of :class:`~anomalib_ear.Ear`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+    built = build_space(space, backbone_scale)
+    masks: AttentionMasking | RandomMasking | NoMasking
+    if masking == "random":
+        masks = RandomMasking()
+    elif masking == "none":
+        masks = NoMasking()
+    else:
+        masks = AttentionMasking(excised_share=excised_share, dilation=built.dilation, mosaic_size=mosaic_size)
+        built.use_attention(build_attention(masking))
+    sizes = built.unet_channels if channels is None else channels
+    unet = SkipGatedUNet(built.dimensions + 1, built.dimensions, sizes, patch_size=built.patch_size)
+    return EarModel(space=built, masking=masks, unet=unet.to(memory_format=torch.channels_last))

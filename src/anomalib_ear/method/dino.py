@@ -10,7 +10,7 @@ all tokens by all tokens.
 """
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import timm
 import torch
@@ -18,8 +18,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anomalib_ear.padding import pad_to_multiple
-from anomalib_ear.pretrained import load_pretrained
+from anomalib_ear.method.padding import pad_to_multiple
+from anomalib_ear.method.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from timm.layers.attention import Attention
@@ -30,53 +30,62 @@ class DinoAttention(nn.Module):
 
     Args:
         name: timm's name of the network, ``"vit_small_patch16_224.dino"`` or ``"vit_small_patch8_224.dino"``.
-        pretrained: Whether to load DINO's weights from the Hugging Face cache, else its hub; without, they are random.
 
     Attributes:
         stride: Side of a patch in pixels, and so the resolution of the attention.
-
-    Raises:
-        FileNotFoundError: With ``pretrained``, if the weights are not in the cache and the hub cannot be reached.
-        ValueError: With ``pretrained``, if the file of weights is not DINO's.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str = "vit_small_patch16_224.dino", *, pretrained: bool = False) -> None:
+    OPTIONS: ClassVar[dict[str, Any]] = {"num_classes": 0, "dynamic_img_size": True}
+
+    def __init__(self, name: str = "vit_small_patch16_224.dino") -> None:
         super().__init__()
-        self.vit = _create(name, pretrained=pretrained).requires_grad_(requires_grad=False)
+        self.name = name
+        vit = cast("VisionTransformer", timm.create_model(name, **self.OPTIONS))
+        self.vit = vit.requires_grad_(requires_grad=False)
         self.stride = self.vit.patch_embed.patch_size[0]
         config = cast("dict[str, Any]", self.vit.pretrained_cfg)
         self.register_buffer("mean", torch.tensor(config["mean"]).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).reshape(3, 1, 1), persistent=False)
 
+    def load_pretrained(self) -> None:
+        """Load DINO's weights from the Hugging Face cache, else its hub.
+
+        Raises:
+            FileNotFoundError: If the weights are not in the cache and the hub cannot be reached.
+            ValueError: If the file of weights is not DINO's.
+        """
+        vit = load_pretrained(self.name, fallback="The attention 'mnist' needs no download.", **self.OPTIONS)
+        self.vit.load_state_dict(vit.state_dict())
+
     def forward(self, image: Tensor) -> Tensor:
         """Return the attention of each pixel.
 
         Args:
-            image: ``(B, C, H, W)`` with C = 1 or 3, any H and W, values in [0, 1].
+            image: ``(N, C, H, W)`` with C = 1 or 3, any H and W, values in [0, 1].
 
         Returns:
-            Attention ``(B, 1, H, W)`` in [0, 1]. The patches of an image share at most 1 among them, the rest is
+            Attention ``(N, 1, H, W)`` in [0, 1]. The patches of an image share at most 1 among them, the rest is
             the class token's own.
         """
         if image.shape[1] not in {1, 3}:
-            msg = f"image has {image.shape[1]} channels; DinoAttention takes (B, C, H, W) with C = 1 or 3."
+            msg = f"image has {image.shape[1]} channels; DinoAttention takes (N, C, H, W) with C = 1 or 3."
             raise ValueError(msg)
         exporting = torch.compiler.is_exporting()  # into a graph that has neither autocast nor a way to say so
         with nullcontext() if exporting else torch.autocast(image.device.type, enabled=False):
             padded = pad_to_multiple(image, self.stride)
-            patches = self.vit.patch_embed((padded - self.mean) / self.std)  # (B, h, w, D)
+            patches = self.vit.patch_embed((padded - self.mean) / self.std)  # (N, h, w, D)
             height, width = patches.shape[1:3]
-            tokens = self.vit.blocks[:-1](self._embed(patches))  # (B, 1 + hw, D)
-            attention = class_attention(cast("Block", self.vit.blocks[-1]), tokens)  # (B, hw)
+            tokens = self.vit.blocks[:-1](self._embed(patches))  # (N, 1 + hw, D)
+            attention = class_attention(cast("Block", self.vit.blocks[-1]), tokens)  # (N, hw)
             attention = attention.reshape(-1, 1, height, width)
             attention = functional.interpolate(attention, scale_factor=self.stride, mode="bilinear")
         return attention[..., : image.shape[-2], : image.shape[-1]]
 
     def _embed(self, patches: Tensor) -> Tensor:
-        """Add the positions and put the class token first: ``(B, h, w, D)`` -> ``(B, 1 + hw, D)``.
+        """Add the positions and put the class token first: ``(N, h, w, D)`` -> ``(N, 1 + hw, D)``.
 
         timm does the same with an antialiased bicubic resize, which OpenVINO computes without antialias.
         """
@@ -101,10 +110,10 @@ def class_attention(block: Block, tokens: Tensor) -> Tensor:
 
     Args:
         block: Block of a transformer of timm's.
-        tokens: The block's input ``(B, 1 + N, D)``, class token first.
+        tokens: The block's input ``(N, 1 + T, D)``, class token first.
 
     Returns:
-        Attention ``(B, N)`` in [0, 1]; a row and the class token's attention to itself add up to 1.
+        Attention ``(N, T)`` in [0, 1]; a row and the class token's attention to itself add up to 1.
     """
     attention = cast("Attention", block.attn)
     weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
@@ -112,8 +121,8 @@ def class_attention(block: Block, tokens: Tensor) -> Tensor:
     query, key = (
         functional.linear(part, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for part, weight, bias in zip((tokens[:, :1], tokens), weights, biases, strict=False)  # values are left out
-    )  # (B, heads, 1, d) and (B, heads, 1 + N, d)
-    result = (query * attention.scale @ key.mT).softmax(dim=-1)  # (B, heads, 1, 1 + N)
+    )  # (N, heads, 1, d) and (N, heads, 1 + T, d)
+    result = (query * attention.scale @ key.mT).softmax(dim=-1)  # (N, heads, 1, 1 + T)
     return cast("Tensor", result[:, :, 0, 1:].mean(dim=1))
 
 
@@ -136,12 +145,3 @@ def cubic_weights(in_size: int, out_size: int, like: Tensor) -> Tensor:
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
     return (weights / weights.sum(dim=1, keepdim=True)).to(like.dtype)
 
-
-def _create(name: str, *, pretrained: bool) -> VisionTransformer:
-    """Build a network without a head."""
-    arguments: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
-    if pretrained:
-        vit = load_pretrained(name, fallback="The attention 'mnist' needs no download.", **arguments)
-    else:
-        vit = timm.create_model(name, **arguments)
-    return cast("VisionTransformer", vit)

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Features of frozen networks: grain cannot be predicted pixel by pixel, but what features say of it can."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+
+from anomalib_ear.method.attention import SpatialAttention
+from anomalib_ear.method.pretrained import load_pretrained
+from anomalib_ear.method.spaces.base import Space
+
+if TYPE_CHECKING:
+    from timm.models import FeatureListNet
+
+# ImageNet's mean and standard deviation, by which timm's networks standardise images.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class FeatureSpace(Space):
+    """Features of frozen networks, brought to a stride of 16 pixels, standardised and projected.
+
+    The attention network looks at every image anyway, at five scales; what it sees of strokes adds to what a backbone
+    sees of shapes. The backbone may look at a smaller image, since shapes need fewer pixels than strokes. A random
+    projection to fewer directions keeps distances (Johnson and Lindenstrauss, 1984) and makes recovery, statistics and
+    the exported model smaller; PaDiM picks channels at random for the same end.
+
+    Args:
+        backbone: Convolutional network of timm's, pre-trained on ImageNet, of which the features at strides 4, 8 and 16
+            are taken, in its own pixels; ``None`` for those of the attention network alone.
+        backbone_scale: Of the image's height and width, for the backbone; one of ``SCALES``.
+
+    Raises:
+        ValueError: If timm has no network of that name, or not with features at these strides, or for another scale.
+    """
+
+    stride = 16
+    residual_stride = 1
+    unet_channels = (64, 96, 128)
+    patch_size = 1
+    dilation = 0
+
+    MOST_DIMENSIONS = 192
+    SCALES = (0.5, 0.75, 1.0)
+    BACKBONE: ClassVar[dict[str, Any]] = {"features_only": True, "out_indices": (1, 2, 3)}
+
+    projection: Tensor
+
+    def __init__(self, backbone: str | None = None, backbone_scale: float = 0.75) -> None:
+        if backbone_scale not in self.SCALES:
+            msg = f"backbone_scale must be one of {', '.join(map(str, self.SCALES))}, got {backbone_scale}."
+            raise ValueError(msg)
+        strokes = SpatialAttention()
+        features = strokes.scales * strokes.logit.in_channels
+        network = None if backbone is None else _build_backbone(backbone, self.BACKBONE)
+        if network is not None:
+            features += sum(network.feature_info.channels())
+        super().__init__(features, eps=1e-6)
+        self.strokes = strokes.requires_grad_(requires_grad=False)
+        # What the backbone looks at has whole strides then.
+        self.multiple = self.stride * (1 if network is None else Fraction(backbone_scale).denominator)
+        self.backbone_scale = backbone_scale
+        self.name = backbone
+        self.backbone = None if network is None else network.requires_grad_(requires_grad=False)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        directions = torch.eye(features)
+        if features > self.MOST_DIMENSIONS:
+            directions = nn.init.orthogonal_(torch.empty(self.MOST_DIMENSIONS, features))
+        self.register_buffer("projection", directions)
+        self.dimensions = self.residual_dimensions = len(directions)
+
+    def use_attention(self, attention: nn.Module) -> None:
+        """Let a network's attention come with the features; one that sees strokes gives its features too."""
+        if isinstance(attention, SpatialAttention):
+            self.strokes = attention  # one look for both
+        else:
+            super().use_attention(attention)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images to standardised features ``(N, D, H/16, W/16)`` and their attention ``(N, 1, H/16, W/16)``."""
+        size = (image.shape[-2] // self.stride, image.shape[-1] // self.stride)
+        attended = self.strokes.attend(image)
+        features = combine([level for level, _ in attended], size)
+        if self.backbone is not None:
+            features = torch.cat([self._look(image, size), features], dim=1)
+        features = self.standardise(features)
+        if len(self.projection) < features.shape[1]:
+            features = F.conv2d(features, self.projection[..., None, None])
+        attention = self.strokes.spread(attended, image) if self.attention is None else self.attention(image)
+        return features, F.avg_pool2d(attention, self.stride)
+
+    def _look(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the backbone's features at a height and width."""
+        backbone = cast("nn.Module", self.backbone).eval()  # its own batch statistics, whatever mode the rest is in
+        if self.backbone_scale != 1:
+            image = F.interpolate(image, scale_factor=self.backbone_scale, mode="bilinear")
+        levels = backbone((image - self.get_buffer("mean")) / self.get_buffer("std"))
+        features = combine(levels, (levels[-1].shape[-2], levels[-1].shape[-1]))
+        return features if self.backbone_scale == 1 else F.interpolate(features, size=size, mode="bilinear")
+
+    def loss(self, recovered: Tensor, target: Tensor) -> Tensor:
+        """Huber loss: a position that cannot be predicted does not outweigh the others."""
+        return F.smooth_l1_loss(recovered, target)
+
+    def residual(self, target: Tensor, recovered: Tensor) -> Tensor:
+        """Subtract."""
+        return target - recovered
+
+    def to_image(self, features: Tensor) -> Tensor:
+        """Average each third of the networks' channels, finest first, as red, green, blue: ± 1 standard deviation."""
+        channels = F.conv2d(features, self.projection.T[..., None, None])
+        thirds = [third.mean(dim=1) for third in channels.tensor_split(3, dim=1)]
+        return (torch.stack(thirds, dim=1) / 2 + 0.5).clamp(0, 1)
+
+    def load_pretrained(self) -> None:
+        """Load the attention's weights, and ImageNet's from the Hugging Face cache or hub."""
+        super().load_pretrained()
+        self.strokes.load_pretrained()
+        if self.backbone is not None and self.name is not None:
+            fallback = "The space 'mnist' needs no download."
+            network = load_pretrained(self.name, fallback=fallback, **self.BACKBONE)
+            self.backbone.load_state_dict(network.state_dict())
+
+
+def combine(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Bring features of one image to one height and width, and stack them.
+
+    Args:
+        levels: ``(N, D', h', w')`` each; ratios of their sizes to ``size`` are powers of two.
+        size: Height and width of the result.
+
+    Returns:
+        Shape ``(N, D, *size)``.
+    """
+    combined = []
+    for level in levels:
+        # What a neighbour sees belongs to a position too (as in PatchCore, Roth et al., CVPR 2022, section 3.1).
+        features = F.avg_pool2d(level, 3, 1, 1, count_include_pad=False)
+        ratio = level.shape[-1] // size[1]
+        if ratio > 1:
+            features = F.avg_pool2d(features, ratio)
+        elif ratio < 1:
+            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        combined.append(features)
+    return torch.cat(combined, dim=1)
+
+
+def _build_backbone(name: str, options: dict[str, Any]) -> "FeatureListNet":
+    # Not anomalib's extractor, which would import every model of anomalib, this one among them.
+    try:
+        network = cast("FeatureListNet", timm.create_model(name, **options))
+        strides = network.feature_info.reduction()
+    except (RuntimeError, AttributeError, IndexError, AssertionError) as error:
+        raise ValueError(_unknown(name)) from error
+    if strides != [4, 8, 16]:
+        raise ValueError(_unknown(name))
+    return network.to(memory_format=torch.channels_last)  # takes 0.8 of the time
+
+
+def _unknown(name: str) -> str:
+    return (
+        f"space must be 'pixels', 'mnist' or a convolutional network of timm's with features at strides 4, 8 and "
+        f"16, such as 'resnet18', got {name!r}."
+    )
