@@ -5,7 +5,8 @@
 
 anomalib 2.7 has no entry point for plug-ins, so ``anomalib_ear.pth`` (Python < 3.15) or ``anomalib_ear.start``
 (PEP 829) calls ``autoload`` when the interpreter starts. Nothing is imported then; all that happens is one more entry
-on ``sys.meta_path``. Editable installs hold a copy of this file, so the logic lives in ``anomalib_ear.host.registration``.
+on ``sys.meta_path``. Editable installs hold a copy of this file, so the logic lives in
+``anomalib_ear.host.registration``.
 """
 
 import os
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-HOSTS = frozenset({"anomalib.data", "anomalib.models"})
+# Registration is tried after each of these: whichever of host and plug-in comes first, the other is not there yet.
+WATCHED = frozenset({"anomalib.data", "anomalib.models", "anomalib_ear.data", "anomalib_ear.host.lightning_model"})
 OFF_SWITCH = "ANOMALIB_EAR_AUTOLOAD"
 _reported: "set[str]" = set()
 
@@ -37,7 +39,7 @@ def install() -> None:
 def register() -> None:
     """Register with the parts of anomalib that are loaded; warn once, never raise: anomalib must work without Ear."""
     try:
-        from anomalib_ear import registration
+        from anomalib_ear.host import registration
 
         registration.register()
     except Exception as error:  # noqa: BLE001  whatever is wrong with the plug-in, the host must go on
@@ -50,14 +52,14 @@ def register() -> None:
 
 
 class HostFinder:
-    """Meta-path finder that leaves every import alone and adds one step after those of ``HOSTS``."""
+    """Meta-path finder that leaves every import alone and adds one step after those of ``WATCHED``."""
 
     @classmethod
     def find_spec(
         cls, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        """Return None, or for a host the spec that the other finders give, set to register after execution."""
-        if fullname not in HOSTS:
+        """Return None, or for a watched module the other finders' spec, set to register after execution."""
+        if fullname not in WATCHED:
             return None
         for finder in sys.meta_path:
             if finder is not cls and hasattr(finder, "find_spec"):

@@ -120,7 +120,7 @@ def run(
     done = cli(
         "train", "--model", "Ear", "--model.space", request.param, "--model.image_size", "[64,96]",
         "--model.channels", "[4,8,8]", "--model.excised_share", "0.2",
-        "--model.hint", "mosaic", "--model.mosaic_size", "4",
+        "--model.mosaic_size", "4",
         "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu",
         *folder_arguments(surfaces), cwd=root, environment=backbone,
     )  # fmt: skip

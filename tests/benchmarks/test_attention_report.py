@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalib_ear.method.attention import BUNDLED_WEIGHTS
 from anomalib_ear.data.surface_demo import draw
+from anomalib_ear.method.attention import BUNDLED_WEIGHTS
 
 
 @pytest.fixture

@@ -1,24 +1,32 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data sets of anomalib-ear; nothing here imports ``anomalib.models``."""
+"""Data sets: each file of this package that defines a datamodule or data set offers it, here and on ``anomalib.data``.
 
-import _anomalib_ear_hook
-from anomalib_ear.data.kolektor_by_part import KolektorByPart, KolektorByPartDataset
-from anomalib_ear.data.kolektor_sdd2 import KolektorSDD2, KolektorSDD2Dataset
-from anomalib_ear.data.surface_demo import SurfaceDemo, SurfaceDemoDataset
-from anomalib_ear.data.synthetic import HeldOutFolder, SyntheticDefectDataset
+Nothing here imports ``anomalib.models``.
+"""
 
-__all__ = [
-    "HeldOutFolder",
-    "KolektorByPart",
-    "KolektorByPartDataset",
-    "KolektorSDD2",
-    "KolektorSDD2Dataset",
-    "SurfaceDemo",
-    "SurfaceDemoDataset",
-    "SyntheticDefectDataset",
-]
+import inspect
+import pkgutil
+from importlib import import_module
 
-# When this package is the first import of all, anomalib.data was done before these classes existed.
-_anomalib_ear_hook.register()
+from anomalib.data import AnomalibDataModule, AnomalibDataset
+
+
+def _collect() -> dict[str, type]:
+    """Return the public datamodules and data sets of this package's modules by name."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, AnomalibDataModule | AnomalibDataset)
+        and value.__module__ == module.__name__
+        and not inspect.isabstract(value)
+    }
+
+
+_CLASSES = _collect()
+globals().update(_CLASSES)
+__all__ = sorted(_CLASSES)  # noqa: PLE0605  # a list, only not a literal

@@ -19,8 +19,7 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.data.duplicates import find_duplicates
-from anomalib_ear.data.masks import keep_thin_defects
-from anomalib_ear.data.synthetic import SyntheticValidation
+from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
 
 FOLDS = 3
 _ASSIGNMENT_SEED = 0  # of the folds, which are the same for everybody
@@ -59,9 +58,9 @@ def make_kolektor_by_part_dataset(
         val_share (float): Share of the other parts that is held out for validation, at least one unless the share is 0.
             Defaults to ``0.1``.
         seed (int): Seed of the choice of held-out parts. Defaults to ``0``.
-        split (str | Split | None): Split to keep: ``"train"``, the good images of the parts to train on; ``"val"``, all
-            images of the held-out parts and the defective ones of the parts to train on; ``"test"``, all images of the
-            fold; ``None``, everything. Defaults to ``None``.
+        split (str | Split | None): Split to keep: ``"train"``, the good images of the parts to train on; ``"val"``, the
+            good images of the held-out parts; ``"test"``, all images of the fold; ``None``, all of these. Defective
+            images of parts that are not tested are in none. Defaults to ``None``.
 
     Returns:
         DataFrame: As :func:`anomalib.data.datasets.image.kolektor.make_kolektor_dataset` returns it, with another
@@ -84,11 +83,9 @@ def make_kolektor_by_part_dataset(
     chosen = np.random.default_rng(seed).permutation(len(others))
     held_out = {part for index in chosen[:n_held_out] for part in others[index]}
     trained = {part for index in chosen[n_held_out:] for part in others[index]}
-    samples["split"] = Split.TEST.value
-    samples.loc[samples["item"].isin(held_out), "split"] = Split.VAL.value
-    is_trained = samples["item"].isin(trained)
-    samples.loc[is_trained & (samples.label_index == 0), "split"] = Split.TRAIN.value
-    samples.loc[is_trained & (samples.label_index == 1), "split"] = Split.VAL.value
+    is_held_out, is_trained = samples["item"].isin(held_out), samples["item"].isin(trained)
+    samples["split"] = np.select([is_held_out, is_trained], [Split.VAL.value, Split.TRAIN.value], Split.TEST.value)
+    samples = samples[(samples.split == Split.TEST.value) | (samples.label_index == 0)].reset_index(drop=True)
     if split is not None:
         samples = samples[samples.split == Split(split).value].reset_index(drop=True)
     samples.attrs["task"] = "segmentation"  # last: operations above would lose it
@@ -123,8 +120,8 @@ class KolektorByPartDataset(AnomalibDataset):
         self.samples = make_kolektor_by_part_dataset(self.root, fold, val_share, seed, split)
 
 
-class KolektorByPart(SyntheticValidation, Kolektor):
-    """KolektorSDD split by part, validated on held-out parts with drawn defects.
+class KolektorByPart(ThinDefects, Kolektor):
+    """KolektorSDD split by part, validated on the good images of held-out parts.
 
     A third of the parts is tested, with all of their images; twins, parts that share a photograph, stay together. Of
     the other parts some are held out for validation, and the rest is trained on, its good images only. Quote the mean
@@ -135,15 +132,13 @@ class KolektorByPart(SyntheticValidation, Kolektor):
             Defaults to ``"./datasets/kolektor"``.
         fold (int): Which third of the parts is tested, 0, 1 or 2; who is in which never changes.
             Defaults to ``0``.
-        val_split_mode (ValSplitMode | str): ``"synthetic"``: good images of the held-out parts, half of them with a
-            drawn defect. ``"from_train"``: all images of the held-out parts, and the defective ones of those trained
-            on. Other modes are anomalib's; no part is held out then.
-            Defaults to ``ValSplitMode.SYNTHETIC``.
+        val_split_mode (ValSplitMode | str): ``"from_train"``: good images of the held-out parts. Other modes are
+            anomalib's; no part is held out then.
+            Defaults to ``ValSplitMode.FROM_TRAIN``.
         val_split_ratio (float): Share of the parts beside the test that is held out (of test images with
             ``"from_test"``).
             Defaults to ``0.1``.
-        seed (int | None): Seed of the choice of held-out parts and of the drawn defects; ``None`` counts as 0, so that
-            every process agrees.
+        seed (int | None): Seed of the choice of held-out parts; ``None`` counts as 0, so that every process agrees.
             Defaults to ``0``.
         **kwargs: As for ``Kolektor``.
 
@@ -155,7 +150,7 @@ class KolektorByPart(SyntheticValidation, Kolektor):
         self,
         root: Path | str | None = "./datasets/kolektor",
         fold: int = 0,
-        val_split_mode: ValSplitMode | str = ValSplitMode.SYNTHETIC,
+        val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
         val_split_ratio: float = 0.1,
         seed: int | None = 0,
         **kwargs: Any,  # noqa: ANN401  # the host's
@@ -174,7 +169,7 @@ class KolektorByPart(SyntheticValidation, Kolektor):
         self.fold = fold
 
     def _part(self, split: Split) -> KolektorByPartDataset:
-        holds_out = self.val_split_mode in {ValSplitMode.SYNTHETIC, ValSplitMode.FROM_TRAIN}
+        holds_out = self.val_split_mode == ValSplitMode.FROM_TRAIN
         return KolektorByPartDataset(
             root=self.root,
             split=split,
@@ -186,11 +181,6 @@ class KolektorByPart(SyntheticValidation, Kolektor):
     def _setup(self, _stage: str | None = None) -> None:
         self.train_data = self._part(Split.TRAIN)
         self.test_data = self._part(Split.TEST)
-
-    def _hold_out(self) -> tuple[AnomalibDataset, AnomalibDataset]:
-        held_out = self._part(Split.VAL)
-        good = held_out.samples.index[held_out.samples.label_index == 0]
-        return self.train_data, held_out.subsample(list(good))
 
     def _create_val_split(self) -> None:
         if self.val_split_mode == ValSplitMode.FROM_TRAIN:

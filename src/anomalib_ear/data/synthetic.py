@@ -1,25 +1,21 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Validation without test images: held-out good images, half of them with a drawn defect.
+"""Good images with drawn defects: what a study may choose by, since it looks at no test image.
 
-anomalib's ``val_split_mode: synthetic`` holds good images out too, but draws its defects from unseeded generators, so
-that every process gets other thresholds; it takes textures from ``./datasets/dtd`` if the working directory happens to
-have them; and it blends the defects in at 1 to 20 per cent, which leaves many invisible. Here scratches, pits, stains
-and dents change the brightness as they do in ``SurfaceDemo``, the same in every process.
+Scratches, pits, stains and dents change the brightness as they do in ``SurfaceDemo``, the same in every process. They
+are a proxy, and no source of thresholds: those that they give reject most good parts.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from anomalib.data import AnomalibDataset, Folder, ImageItem
-from anomalib.data.utils import LabelName, Split, ValSplitMode, random_split, read_image
+from anomalib.data import AnomalibDataset, ImageItem
+from anomalib.data.utils import LabelName, Split, read_image
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
+from anomalib_ear.data.masks import keep_thin_defects
 from anomalib_ear.data.surfaces import DEFECTS
 
 
@@ -40,9 +36,9 @@ class SyntheticDefectDataset(AnomalibDataset):
         super().__init__(augmentations=keep_thin_defects(dataset.augmentations))
         if dataset.has_anomalous or len(dataset) < 2:
             msg = (
-                "synthetic validation needs at least two held-out images, all of them good; got "
+                "drawn defects need at least two images, all of them good; got "
                 f"{len(dataset)} images{', some of them defective' if dataset.has_anomalous else ''}. "
-                "Raise val_split_ratio (--data.val_split_ratio) or add images."
+                "Raise val_split_ratio or add images."
             )
             raise ValueError(msg)
         self.seed = seed
@@ -74,56 +70,4 @@ class SyntheticDefectDataset(AnomalibDataset):
             image, mask = self.augmentations(image, mask)
         return ImageItem(
             image=image, gt_mask=mask, gt_label=torch.tensor(sample.label_index), image_path=sample.image_path
-        )
-
-
-class SyntheticValidation(ThinDefects):
-    """Mix-in for datamodules: ``val_split_mode`` ``"synthetic"`` gives a :class:`SyntheticDefectDataset`."""
-
-    def _hold_out(self) -> tuple[AnomalibDataset, AnomalibDataset]:
-        """Split the training images into those to train on and good ones for validation."""
-        train, held_out = random_split(self.train_data, self.val_split_ratio, seed=self.seed or 0)
-        return train, held_out
-
-    def _create_val_split(self) -> None:
-        if self.val_split_mode == ValSplitMode.SYNTHETIC:
-            self.train_data, held_out = self._hold_out()
-            self.val_data = SyntheticDefectDataset(held_out, seed=self.seed or 0)
-        else:
-            super()._create_val_split()
-
-
-class HeldOutFolder(SyntheticValidation, Folder):
-    """The host's ``Folder``, validated on held-out good images, half of which get a drawn defect.
-
-    Thresholds then need no defective photograph, and none of the test images.
-
-    Args:
-        name (str): Name of the dataset, used for logging and saving.
-        normal_dir (str | Path | Sequence): Folder or folders of the good images.
-        val_split_mode (ValSplitMode | str): How the validation set is made; the other modes are as in ``Folder``.
-            Defaults to ``ValSplitMode.SYNTHETIC``.
-        val_split_ratio (float): Share of the training images that is held out for validation.
-            Defaults to ``0.1``.
-        seed (int | None): Seed of splits and drawn defects; ``None`` counts as 0, so that every process agrees.
-            Defaults to ``0``.
-        **kwargs: As for ``Folder``.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        normal_dir: str | Path | Sequence[str | Path],
-        val_split_mode: ValSplitMode | str = ValSplitMode.SYNTHETIC,
-        val_split_ratio: float = 0.1,
-        seed: int | None = 0,
-        **kwargs: Any,  # noqa: ANN401  # the host's
-    ) -> None:
-        super().__init__(
-            name,
-            normal_dir,
-            val_split_mode=val_split_mode,
-            val_split_ratio=val_split_ratio,
-            seed=seed or 0,
-            **kwargs,
         )

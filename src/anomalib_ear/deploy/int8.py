@@ -142,7 +142,7 @@ def calibrated_to_eight_bits(
                 exact.append(model(image).pred_score)
                 model.anomaly_map = statistics
                 prediction = model.score(residual(image.numpy()), size)
-            found.append(cast("Tensor", prediction.pred_score))
+            found.append(prediction.pred_score)
             labels.append(cast("Tensor", batch.gt_label))
             if isinstance(post_processor, PostProcessor):
                 post_processor.on_validation_batch_end(nobody, nobody, batch.update(**prediction._asdict()))

@@ -11,7 +11,7 @@ import inspect
 import logging
 import math
 from collections.abc import Iterator, Sequence, Sized
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from anomalib import LearningType
@@ -29,18 +29,13 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
-import _anomalib_ear_hook
-from anomalib_ear import metrics
-from anomalib_ear.method.attention import SpatialAttention, build_attention, load_attention
 from anomalib_ear.deploy.export import EarExportMixin
-from anomalib_ear.method.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
+from anomalib_ear.host import metrics
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.pre_processing import exportable_transform
 from anomalib_ear.host.registration import keep_gates_in_export
-from anomalib_ear.method.spaces import FeatureSpace, build_space
-from anomalib_ear.method.model import EarModel
-from anomalib_ear.method.unet import SkipGatedUNet
 from anomalib_ear.host.visualizer import EarVisualizer
+from anomalib_ear.method.model import EarModel, build_model
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +45,9 @@ _LIGHTNING_EPOCHS = 1000
 
 # What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
+
+# Arguments that the network is built from.
+_METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels")
 
 
 class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's to_onnx is not Lightning's either
@@ -63,30 +61,26 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     command's arguments needs repeating, and only ``skip_gates`` can be changed.
 
     Args:
-        space: What is recovered and compared: ``"attention"`` for the features of the attention network;
-            ``"resnet18"``, or another convolutional network of timm's, for these and its own at strides 4, 8 and 16
-            (pre-trained on ImageNet; the first training downloads them); or the ``"pixels"`` themselves, as the paper
-            has it. The first and the last download nothing.
+        space: What is recovered and compared: ``"mnist"`` for the features of the attention network that comes with
+            the package, pre-trained on MNIST; ``"resnet18"``, or another convolutional network of timm's, for these and
+            its own at strides 4, 8 and 16 (pre-trained on ImageNet; the first training downloads them); or the
+            ``"pixels"`` themselves, as the paper has it. The first and the last download nothing.
         backbone_scale: Share of the image's height and width at which timm's network looks at it: 0.5, 0.75 or 1. The
-            time that it takes goes with the square. Without meaning for ``"attention"`` and ``"pixels"``.
+            time that it takes goes with the square.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
             training all are). Can be changed on a trained model. Defaults to the checkpoint's, or to the shallowest
             one off.
-        masking: ``"attention"`` for the method's single deterministic mask; for comparison ``"random"`` for RIAD's
-            random disjoint masks (12 passes per image, and three times as long to train), or ``"none"``. The next
-            four arguments are the attention mask's.
-        excised_share: Share of the image's pixels to excise, in (0, 1), before dilation.
-        dilation: Radius by which each excised region grows, in pixels or, of features, squares of 16 x 16 pixels.
-            Defaults to 2 pixels or 0 squares.
-        hint: What stands in an excised region: ``"empty"`` (the mean) or ``"mosaic"`` (block averages).
-        mosaic_size: Side of a mosaic block, in pixels or, of features, squares of 16 x 16 pixels. Defaults to 32
-            pixels or 2 squares.
-        attention: ``"mnist"`` for the attention that comes with the package; ``"dino"`` or ``"dino8"`` for that of
-            DINO, a transformer pre-trained on ImageNet without labels, with patches of 16 or 8 pixels (slower), which
-            the first training downloads from Hugging Face; or the path of a safetensors file written by
-            ``python -m anomalib_ear.pretraining``. Trained models carry its weights.
+        masking: Whose attention makes the method's single deterministic mask: ``"mnist"`` for the network that comes
+            with the package; ``"dino"`` or ``"dino8"`` for DINO, a transformer pre-trained on ImageNet without labels,
+            with patches of 16 or 8 pixels (slower), which the first training downloads from Hugging Face; or the path
+            of a safetensors file written by ``python -m anomalib_ear.pretraining``. For comparison ``"random"`` for
+            RIAD's random disjoint masks (12 passes per image, and three times as long to train), or ``"none"``.
+            Trained models carry the attention's weights.
+        excised_share: Share of the image's pixels to excise, in (0, 1).
+        mosaic_size: Side of the mosaic blocks that stand in an excised region, each the mean of what was there, in
+            pixels or, of features, squares of 16 x 16 pixels. Defaults to none: the region is empty.
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
             ``2 ** k`` pixels per side. Defaults to 16, 32, 64, 96, 128 for pixels and to 64, 96, 128 for features.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
@@ -112,12 +106,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         backbone_scale: float = 0.75,
         image_size: tuple[int, int] | None = None,
         skip_gates: Sequence[bool] | None = None,
-        masking: Literal["attention", "random", "none"] = "attention",
+        masking: str = "mnist",
         excised_share: float = 0.1,
-        dilation: int | None = None,
-        hint: Hint = "empty",
         mosaic_size: int | None = None,
-        attention: str = "mnist",
         channels: Sequence[int] | None = None,
         learning_rate: float = 2e-3,
         seed: int | None = 0,
@@ -148,40 +139,11 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if skip_gates is None or len(skip_gates) == len(self.model.unet.gates):
             self._set_gates()
         if skip_gates is not None:
-            keep_gates_in_export()
+            keep_gates_in_export(type(self))
 
     def _build(self) -> EarModel:
-        """Build the network that the hyperparameters ask for; its attention is loaded when training begins."""
-        args = self.hparams
-        space = build_space(args["space"], args["backbone_scale"])
-        dilation, mosaic_size = args["dilation"], args["mosaic_size"]
-        masking = args["masking"]
-        maskings = {
-            "attention": Masking(
-                excised_share=args["excised_share"],
-                dilation=space.dilation if dilation is None else dilation,
-                hint=args["hint"],
-                mosaic_size=MOSAIC_SIZE // space.stride if mosaic_size is None else mosaic_size,
-            ),
-            "random": RandomMasking(),
-            "none": None,
-        }
-        if masking not in maskings:
-            msg = f"masking must be one of {', '.join(maskings)}, got {masking!r}."
-            raise ValueError(msg)
-        attention: nn.Module | None = None
-        if masking == "attention":
-            attention = build_attention(args["attention"])
-            if isinstance(space, FeatureSpace) and isinstance(attention, SpatialAttention):
-                attention = space.attention  # one look for both
-        channels = space.unet_channels if args["channels"] is None else args["channels"]
-        unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, channels, patch_size=space.patch_size)
-        return EarModel(
-            space=space,
-            unet=unet.to(memory_format=torch.channels_last),
-            attention=attention,
-            masking=maskings[masking],
-        )
+        """Build the network that the hyperparameters ask for; pre-trained weights are loaded when training begins."""
+        return build_model(**{name: self.hparams[name] for name in _METHOD})
 
     def _set_gates(self) -> None:
         gates = self.hparams["skip_gates"]
@@ -218,8 +180,6 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """
         if self._first_epoch == 0:  # a checkpoint brings the weights
             self.model.space.load_pretrained()
-            if self.model.attention is not None:
-                self.model.attention.load_state_dict(load_attention(self.hparams["attention"]).state_dict())
         self._set_gates()
         self._seed(self._first_epoch)
 
@@ -370,7 +330,3 @@ def one_cycle(unet: nn.Module, peak: float, steps: float) -> tuple[Optimizer, LR
 def _plain(value: object) -> object:
     """Make tuples and lists comparable."""
     return list(value) if isinstance(value, tuple | list) else value
-
-
-# When this module is the first import of all, anomalib.models was done before Ear existed.
-_anomalib_ear_hook.register()

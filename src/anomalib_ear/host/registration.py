@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-MODELS = ("Ear",)
-DATAMODULES = ("HeldOutFolder", "KolektorByPart", "KolektorSDD2", "SurfaceDemo")
+    from anomalib.models.components import AnomalibModule
 
 
 def register() -> None:
-    """Offer the models and datamodules to those of anomalib's modules that are loaded; may be called at any time.
+    """Offer Ear and its datamodules to those of anomalib's modules that are loaded; may be called at any time.
 
     Call it as ``_anomalib_ear_hook.register()``, which turns a failure into a warning.
     """
     if models := _loaded("anomalib.models"):
         models.ALLOWED_MODULES.add("anomalib_ear")
-        _offer(models, import_module("anomalib_ear.host.lightning_model"), MODELS)
+        _offer(models, "anomalib_ear.host.lightning_model")
     if data := _loaded("anomalib.data"):
-        _offer(data, import_module("anomalib_ear.data"), DATAMODULES)
+        _offer(data, "anomalib_ear.data")
 
 
 def _loaded(name: str) -> ModuleType | None:
@@ -40,33 +39,36 @@ def _loaded(name: str) -> ModuleType | None:
     return module if hasattr(module, "__all__") else None
 
 
-def _offer(host: ModuleType, source: ModuleType, names: tuple[str, ...]) -> None:
-    """Put the classes on the host; one that does not exist yet comes when its module calls ``register`` at its end."""
-    for name in names:
-        if hasattr(source, name):
-            setattr(host, name, getattr(source, name))
-            if name not in host.__all__:
-                host.__all__.append(name)
+def _offer(host: ModuleType, source: str) -> None:
+    """Put the public classes of a module on the host; one that is being imported comes when that is done."""
+    module = import_module(source)
+    for name in getattr(module, "__all__", ()):
+        setattr(host, name, getattr(module, name))
+        if name not in host.__all__:
+            host.__all__.append(name)
 
 
-def keep_gates_in_export() -> None:
-    """Let ``anomalib export`` heed ``--model.skip_gates``; may be called at any time.
+def keep_gates_in_export(kind: type[AnomalibModule]) -> None:
+    """Let the next ``anomalib export`` of a kind of model heed ``--model.skip_gates``; then all is as before.
 
     ``Engine.export`` builds the model anew from the checkpoint and forgets the one that the command line built.
     """
     from anomalib.engine import Engine  # noqa: PLC0415  # imports anomalib.models, which is not there yet at start-up
 
-    if hasattr(Engine.export, "__wrapped__"):
+    host = Engine.export
+    if hasattr(host, "__wrapped__"):
         return
-    signature = inspect.signature(Engine.export)
 
-    @functools.wraps(Engine.export)
+    @functools.wraps(host)
     def export(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401  # the host's
-        call = signature.bind(*args, **kwargs)
+        call = inspect.signature(host).bind(*args, **kwargs)
         model, ckpt_path = call.arguments["model"], call.arguments.get("ckpt_path")
-        if ckpt_path and type(model).__name__ in MODELS and model.hparams.skip_gates is not None:
-            call.arguments["model"] = model.load_from_checkpoint(ckpt_path, skip_gates=model.hparams.skip_gates)
+        if isinstance(model, kind) and ckpt_path and model.hparams["skip_gates"] is not None:
+            call.arguments["model"] = model.load_from_checkpoint(ckpt_path, skip_gates=model.hparams["skip_gates"])
             call.arguments["ckpt_path"] = None
-        return export.__wrapped__(*call.args, **call.kwargs)
+        try:
+            return host(*call.args, **call.kwargs)
+        finally:
+            Engine.export = host  # type: ignore[method-assign]
 
     Engine.export = export  # type: ignore[method-assign,assignment]

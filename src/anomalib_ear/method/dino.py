@@ -144,4 +144,3 @@ def cubic_weights(in_size: int, out_size: int, like: Tensor) -> Tensor:
     near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2  # Keys' kernel with a = -1/2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
     return (weights / weights.sum(dim=1, keepdim=True)).to(like.dtype)
-

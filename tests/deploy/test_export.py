@@ -16,10 +16,10 @@ from openvino import opset13
 from PIL import Image
 
 from anomalib_ear import Ear, quantization
-from anomalib_ear.deploy.runtime import DeployedModel
 from anomalib_ear.deploy.export import describe, vectorise_logarithms
 from anomalib_ear.deploy.infer import Line
 from anomalib_ear.deploy.int8 import CalibrationImages, calibrated_to_eight_bits
+from anomalib_ear.deploy.runtime import DeployedModel
 
 
 @pytest.fixture(scope="module")

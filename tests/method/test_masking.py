@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from anomalib_ear.method.masking import Masking, RandomMasking, attention_mask, mosaic
+from anomalib_ear.method.masking import AttentionMasking, RandomMasking, attention_mask, mosaic
 
 SIZES = pytest.mark.parametrize("size", [(64, 64), (65, 131)], ids=["square", "odd"])
 
@@ -55,15 +55,16 @@ def test_mosaic_keeps_each_block_s_mean() -> None:
     torch.testing.assert_close(blocks, image[0, 0, :8, 8:16].mean().expand(8, 8))
 
 
-@pytest.mark.parametrize(("hint", "expected"), [("empty", 0.0), ("mosaic", 5.0)])
-def test_hint_stands_where_the_image_was(hint: str, expected: float) -> None:
+@pytest.mark.parametrize(("mosaic_size", "expected"), [(None, 0.0), (8, 5.0)], ids=["empty", "mosaic"])
+def test_hint_stands_where_the_image_was(mosaic_size: int | None, expected: float) -> None:
     """Excised pixels show the hint, kept ones the image."""
     image = torch.full((1, 3, 16, 16), 5.0)
     attention = torch.zeros(1, 1, 16, 16)
     attention[..., :4, :4] = 1
-    obfuscated, mask = Masking(excised_share=0.2, dilation=0, hint=hint, mosaic_size=8)(image, attention)
-    assert obfuscated[mask.expand_as(image) > 0].unique().tolist() == [expected]
-    assert obfuscated[mask.expand_as(image) == 0].unique().tolist() == [5.0]
+    (excision,) = AttentionMasking(excised_share=0.2, dilation=0, mosaic_size=mosaic_size)(image, attention)
+    (obscured,), (mask,) = excision
+    assert obscured[mask.expand_as(image) > 0].unique().tolist() == [expected]
+    assert obscured[mask.expand_as(image) == 0].unique().tolist() == [5.0]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +73,6 @@ def test_hint_stands_where_the_image_was(hint: str, expected: float) -> None:
         ({"excised_share": 0.0}, "excised_share"),
         ({"excised_share": 1.0}, "excised_share"),
         ({"excised_share": -0.1}, "excised_share"),
-        ({"dilation": -1}, "dilation"),
-        ({"hint": "noise"}, "hint"),
         ({"mosaic_size": 0}, "mosaic_size"),
     ],
     ids=str,
@@ -81,7 +80,13 @@ def test_hint_stands_where_the_image_was(hint: str, expected: float) -> None:
 def test_an_argument_out_of_range_is_named(arguments: dict, named: str) -> None:
     """A wrong option is refused with its name."""
     with pytest.raises(ValueError, match=named):
-        Masking(**arguments)
+        AttentionMasking(**arguments)
+
+
+def test_masking_by_attention_says_that_it_needs_one() -> None:
+    """Without attention nothing is excised by chance."""
+    with pytest.raises(ValueError, match="use_attention"):
+        AttentionMasking()(torch.rand(1, 3, 8, 8), None)
 
 
 class TestRandomMasking:
@@ -90,17 +95,16 @@ class TestRandomMasking:
     def test_excise_every_pixel_once(self) -> None:
         """The masks of a size add up to one everywhere, and each excises a third of the cells of that size."""
         image = torch.rand(2, 3, 48, 96) + 1
-        for size, parts in zip((2, 4, 8, 16), RandomMasking().eval()(image), strict=True):
-            masks = [mask for _, mask in parts]
-            assert torch.equal(sum(masks), torch.ones(2, 1, 48, 96))
-            for obfuscated, mask in parts:
+        for size, excision in zip((2, 4, 8, 16), RandomMasking().eval()(image, None), strict=True):
+            assert torch.equal(sum(excision.masks), torch.ones(2, 1, 48, 96))
+            for obscured, mask in zip(*excision, strict=True):
                 assert mask.mean().item() == pytest.approx(1 / 3)
                 torch.testing.assert_close(mosaic(mask, size), mask, rtol=0, atol=0)
-                assert torch.equal(obfuscated, torch.where(mask > 0, 0, image))
+                assert torch.equal(obscured, torch.where(mask > 0, 0, image))
 
     def test_differ_between_calls_and_images(self) -> None:
         """That is what the single deterministic mask is compared with."""
         masking, image = RandomMasking().eval(), torch.rand(2, 3, 32, 32)
-        first, second = (masking(image)[0][0][1] for _ in range(2))
+        first, second = (masking(image, None)[0].masks[0] for _ in range(2))
         assert not torch.equal(first, second)
         assert not torch.equal(first[0], first[1])

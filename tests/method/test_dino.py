@@ -72,10 +72,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def dino_run(surfaces: Path, cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a run of ``anomalib train --model Ear --model.attention dino``, long enough for masks to matter."""
+    """Return a run of ``anomalib train --model Ear --model.masking dino``, long enough for masks to matter."""
     root = tmp_path_factory.mktemp("dino")
     done = cli(
-        "train", "--model", "Ear", "--model.attention", "dino", "--model.image_size", "[56,88]",
+        "train", "--model", "Ear", "--model.masking", "dino", "--model.image_size", "[56,88]",
         "--model.space", "pixels", "--model.channels", "[4,8,8]", "--model.skip_gates", "[true,true]",
         "--model.learning_rate", "0.02",
         "--trainer.max_epochs", "4", "--trainer.accelerator", "cpu",
@@ -267,7 +267,7 @@ class TestEar:
 
     def test_checkpoint_holds_the_cached_weights(self, dino_run: Run) -> None:
         """Training loaded the weights and left them as they were."""
-        trained = Ear.load_from_checkpoint(dino_run.checkpoint).model.attention
+        trained = Ear.load_from_checkpoint(dino_run.checkpoint).model.space.attention
         torch.testing.assert_close(dict(trained.vit.state_dict()), sharpened(PATCHES[16]), rtol=0, atol=0)
 
     def test_training_warns_of_no_mode(self, dino_run: Run) -> None:
@@ -291,25 +291,25 @@ class TestEar:
     ) -> None:
         """A resumed training has the weights in its checkpoint, though the attention is named again."""
         use(nothing, monkeypatch)
-        model = Ear(**TINY, attention="dino")
+        model = Ear(**TINY, masking="dino")
         engine = Engine(max_epochs=5, default_root_dir=tmp_path, accelerator="cpu")
         engine.fit(model, datamodule=good(surfaces), ckpt_path=dino_run.checkpoint)
         assert engine.trainer.current_epoch == 5
-        trained = model.model.attention.vit.state_dict()
+        trained = model.model.space.attention.vit.state_dict()
         torch.testing.assert_close(dict(trained), sharpened(PATCHES[16]), rtol=0, atol=0)
 
     def test_checkpoint_refuses_another_attention(self, dino_run: Run, surfaces: Path, tmp_path: Path) -> None:
         """The error names the attention of the training."""
         engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
-        with pytest.raises(ValueError, match="trained with attention='dino'"):
-            engine.test(Ear(attention="dino8"), datamodule=good(surfaces), ckpt_path=dino_run.checkpoint)
+        with pytest.raises(ValueError, match="trained with masking='dino'"):
+            engine.test(Ear(masking="dino8"), datamodule=good(surfaces), ckpt_path=dino_run.checkpoint)
 
     def test_missing_weights_stop_training_before_its_first_step(
         self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The constructor needs no weights, training does."""
         use(nothing, monkeypatch)
-        model = Ear(**TINY, attention="dino")
+        model = Ear(**TINY, masking="dino")
         with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
             Engine(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu").fit(model, datamodule=good(surfaces))
 
@@ -332,6 +332,6 @@ class TestEar:
         expected = engine.predict(model, data_path=path)[0]
         assert prediction.pred_score.item() == pytest.approx(expected.pred_score.item(), abs=1e-4)
         np.testing.assert_allclose(prediction.anomaly_map.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)
-        model.model.attention.vit.pos_embed *= 0.9
+        model.model.space.attention.vit.pos_embed *= 0.9
         other = engine.predict(model, data_path=path)[0]
         assert (other.anomaly_map - expected.anomaly_map).abs().max() > 3e-4  # another attention would have been seen

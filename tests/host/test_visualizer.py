@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from anomalib.data import ImageBatch
+from test_torch_model import build, images
 
 from anomalib_ear.host.visualizer import PANEL_SIZE, draw
-from test_torch_model import build, images
 
 TITLES = ["Image", "Ground truth", "Excised", "Recovered", "Anomaly map", "Prediction"]
 

@@ -27,7 +27,7 @@ assert anomalib.models.Ear is anomalib_ear.Ear
 assert "Ear" in anomalib.models.__all__
 assert "ear" in anomalib.models.list_models()
 assert "anomalib_ear" in anomalib.models.ALLOWED_MODULES
-for name in ("HeldOutFolder", "KolektorByPart", "KolektorSDD2", "SurfaceDemo"):
+for name in ("KolektorByPart", "KolektorSDD2", "SurfaceDemo"):
     assert getattr(anomalib.data, name) is getattr(anomalib_ear, name)
     assert name in anomalib.data.__all__
 """

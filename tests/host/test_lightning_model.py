@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from anomalib_ear import Ear, torch_model
-from anomalib_ear.method.attention import load_attention
 from anomalib_ear.host.lightning_model import DEFAULT_EPOCHS
+from anomalib_ear.method.attention import load_attention
 from conftest import Run, cli, folder_arguments, use
 
 # Nobody can write there, not even root; a service may be started in such a folder.
@@ -193,13 +193,13 @@ class TestSpaces:
     ) -> None:
         """With nothing in the cache and no network, they find the blots."""
         use(nothing, monkeypatch)
-        model = train(surfaces, tmp_path, space="attention")
+        model = train(surfaces, tmp_path, space="mnist")
         engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
         assert engine.test(model, datamodule=folder(surfaces))[0]["image_AUROC"] > 0.9
 
     def test_a_checkpoint_brings_its_features(self, surfaces: Path, tmp_path: Path) -> None:
         """A restored model has the weights that were trained with, and one network for features and attention."""
-        train(surfaces, tmp_path, space="attention")
+        train(surfaces, tmp_path, space="mnist")
         again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).model
         torch.testing.assert_close(dict(again.space.attention.state_dict()), dict(load_attention().state_dict()))
         assert again.attention is again.space.attention
@@ -217,7 +217,7 @@ class TestSpaces:
     ) -> None:
         """At the end the statistics are those of every training image, not of the few that are kept."""
         monkeypatch.setattr(torch_model, "CALIBRATION_IMAGES", 2)
-        model = train(surfaces, tmp_path, space="attention").model
+        model = train(surfaces, tmp_path, space="mnist").model
         all_images = model.anomaly_map.mean.clone()
         model.calibrate()
         assert len(model.calibration_images) == 2
@@ -258,7 +258,7 @@ class TestBaselines:
             {"masking": "random", "skip_gates": [True, True]},
             {"skip_gates": [True, True]},
             {"masking": "none"},
-            {"hint": "mosaic"},
+            {"mosaic_size": 8},
         ],
         ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "mosaic hint"],
     )
@@ -307,7 +307,7 @@ class TestErrors:
             ({"excised_share": 1.5}, "excised_share"),
             ({"masking": "grid"}, "masking"),
             ({"channels": [8]}, "channels"),
-            ({"hint": "noise"}, "hint"),
+            ({"mosaic_size": 0}, "mosaic_size"),
             ({"image_size": [64, 64], "pre_processor": False}, "image_size"),
         ],
         ids=str,
@@ -330,7 +330,7 @@ class TestErrors:
     def test_missing_attention_weights(self, surfaces: Path, tmp_path: Path) -> None:
         """The error names the file, before the first step."""
         with pytest.raises(FileNotFoundError, match="nowhere"):
-            train(surfaces, tmp_path, attention="nowhere.safetensors")
+            train(surfaces, tmp_path, masking="nowhere.safetensors")
 
     def test_image_smaller_than_the_network_takes(self, surfaces: Path, tmp_path: Path) -> None:
         """The error says what the least size is."""

@@ -5,12 +5,11 @@
 
 import pytest
 import torch
-from anomalib.data import InferenceBatch
 
 from anomalib_ear.method.attention import load_attention
-from anomalib_ear.method.masking import Masking, RandomMasking
+from anomalib_ear.method.masking import AttentionMasking, NoMasking, RandomMasking
+from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Prediction, Recovery
 from anomalib_ear.method.spaces import PixelSpace
-from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Recovery
 from anomalib_ear.method.unet import SkipGatedUNet
 
 BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order than those of one image
@@ -19,12 +18,11 @@ BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order
 def build(*, masked: bool = True) -> EarModel:
     """Return a small untrained model."""
     torch.manual_seed(0)
-    return EarModel(
-        space=PixelSpace(),
-        unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2),
-        attention=load_attention() if masked else None,
-        masking=Masking(hint="mosaic", mosaic_size=4) if masked else None,
-    )
+    space = PixelSpace()
+    if masked:
+        space.use_attention(load_attention())
+    masking = AttentionMasking(mosaic_size=4) if masked else NoMasking()
+    return EarModel(space=space, masking=masking, unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2))
 
 
 def images(count: int, size: tuple[int, int] = (48, 80), contrast: float = 1.0) -> torch.Tensor:
@@ -48,7 +46,7 @@ def model() -> EarModel:
 def test_maps_have_the_images_size(model: EarModel, size: tuple[int, int], count: int) -> None:
     """Any size from the stride upwards gives a finite map of that size and one score per image, all in [0, 1]."""
     output = model(images(count, size))
-    assert isinstance(output, InferenceBatch)
+    assert isinstance(output, Prediction)
     assert output.anomaly_map.shape == (count, 1, *size)
     assert output.pred_score.shape == (count,)
     assert output.anomaly_map.isfinite().all()
@@ -176,7 +174,7 @@ class TestRandomMasks:
         """Return a small model with random masks."""
         torch.manual_seed(0)
         unet = SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2)
-        return EarModel(space=PixelSpace(), unet=unet, masking=RandomMasking()).train(training)
+        return EarModel(space=PixelSpace(), masking=RandomMasking(), unet=unet).train(training)
 
     def test_each_place_is_recovered_by_the_pass_that_excised_it(self) -> None:
         """With a network that returns its input, only what no mask had excised could come through: nothing does."""
