@@ -250,7 +250,7 @@ class TestWeights:
 
     def test_unknown_name(self) -> None:
         """The error names the choices."""
-        with pytest.raises(FileNotFoundError, match=r"mnist, dino, dino8 .*'dinno'"):
+        with pytest.raises(FileNotFoundError, match=r"mnist, dino, dino8, random, none.*'dinno'"):
             load_attention("dinno")
 
 

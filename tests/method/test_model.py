@@ -6,7 +6,6 @@
 import pytest
 import torch
 
-from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.masking import AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Prediction, Recovery
 from anomalib_ear.method.spaces import PixelSpace
@@ -20,7 +19,8 @@ def build(*, masked: bool = True) -> EarModel:
     torch.manual_seed(0)
     space = PixelSpace()
     if masked:
-        space.use_attention(load_attention())
+        space.use_attention("mnist")
+        space.load_pretrained()
     masking = AttentionMasking(mosaic_size=4) if masked else NoMasking()
     return EarModel(space=space, masking=masking, unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2))
 

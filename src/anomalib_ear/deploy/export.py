@@ -28,7 +28,7 @@ from torch.export import Dim
 
 from anomalib_ear.deploy.int8 import CalibrationImages, calibrated_to_eight_bits, quantise
 from anomalib_ear.deploy.runtime import METADATA
-from anomalib_ear.host.pre_processing import ExportableResize
+from anomalib_ear.deploy.resize import ExportableResize
 from anomalib_ear.method.model import EarModel
 
 

@@ -32,10 +32,12 @@ from torchvision.transforms.v2 import Resize
 from anomalib_ear.deploy.export import EarExportMixin
 from anomalib_ear.host import metrics
 from anomalib_ear.host.post_processing import EarPostProcessor
-from anomalib_ear.host.pre_processing import exportable_transform
+from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.host.registration import keep_gates_in_export
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.model import EarModel, build_model
+
+__all__ = ["Ear"]
 
 logger = logging.getLogger(__name__)
 

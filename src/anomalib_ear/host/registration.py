@@ -43,9 +43,10 @@ def _offer(host: ModuleType, source: str) -> None:
     """Put the public classes of a module on the host; one that is being imported comes when that is done."""
     module = import_module(source)
     for name in getattr(module, "__all__", ()):
-        setattr(host, name, getattr(module, name))
-        if name not in host.__all__:
-            host.__all__.append(name)
+        if hasattr(module, name):
+            setattr(host, name, getattr(module, name))
+            if name not in host.__all__:
+                host.__all__.append(name)
 
 
 def keep_gates_in_export(kind: type[AnomalibModule]) -> None:

@@ -38,21 +38,11 @@ class SpatialAttention(nn.Module):
         channels: Number of channels of the layers that follow.
         depth: Number of 3 x 3 layers after the second stride; each widens the view by 8 pixels.
         scales: Number of scales. They share all weights.
-        weights: File that :meth:`load_pretrained` reads; defaults to the weights that come with the package.
     """
 
-    def __init__(
-        self,
-        *,
-        filters: int = 8,
-        channels: int = 24,
-        depth: int = 3,
-        scales: int = 5,
-        weights: Path = BUNDLED_WEIGHTS,
-    ) -> None:
+    def __init__(self, *, filters: int = 8, channels: int = 24, depth: int = 3, scales: int = 5) -> None:
         super().__init__()
         self.scales = scales
-        self.weights = weights
         self.filters = nn.Parameter(torch.randn(filters, 1, 6, 6) / 6)
         # Even kernels centre every output between pixels, as bilinear upsampling expects: the map is not shifted.
         # Borders are repeated, not reflected, because the coarsest scale may be a single pixel wide.
@@ -60,19 +50,6 @@ class SpatialAttention(nn.Module):
         layers += [nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate") for _ in range(depth)]
         self.blocks = nn.Sequential(*(nn.Sequential(layer, nn.ReLU()) for layer in layers))
         self.logit = nn.Conv2d(channels, 1, 1)
-
-    def load_pretrained(self) -> None:
-        """Load the file of weights.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is not from the pre-training command, or was altered since.
-        """
-        tensors, _ = read_weights(self.weights)
-        try:
-            self.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
-        except RuntimeError as error:
-            raise ValueError(_unusable(self.weights, "its tensors do not fit SpatialAttention")) from error
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the attention of each pixel.
@@ -143,44 +120,47 @@ def to_grey(image: Tensor) -> Tensor:
     return grey - grey.mean((2, 3), keepdim=True)  # keeps the digits of faint contrast in the sums that follow
 
 
-def build_attention(name: Path | str = "mnist") -> SpatialAttention | DinoAttention:
-    """Return the network of an attention, frozen, with random weights until its ``load_pretrained`` is called.
+def build_attention(name: Path | str = "mnist") -> nn.Module:
+    """Return the network of an attention, frozen, with random weights.
 
     All have one protocol: an image ``(N, C, H, W)`` with C = 1 or 3 and values in [0, 1] gives ``(N, 1, H, W)``.
 
     Args:
-        name: ``"mnist"`` for the network that comes with the package; ``"dino"`` or ``"dino8"`` for DINO's small
-            transformer with patches of 16 or 8 pixels; or the path of a file written by the pre-training command.
+        name: ``"mnist"``, ``"dino"``, ``"dino8"`` or the path of a file written by the pre-training command, which
+            need not exist.
     """
-    attention: SpatialAttention | DinoAttention
-    if str(name) in _DINO:
-        attention = DinoAttention(_DINO[str(name)])
-    else:
-        attention = SpatialAttention(weights=BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name))
+    attention = DinoAttention(_DINO[str(name)]) if str(name) in _DINO else SpatialAttention()
     return attention.requires_grad_(requires_grad=False)
 
 
-def check_attention(name: Path | str) -> None:
-    """Raise a ``FileNotFoundError`` that lists the choices, if a name is neither known nor a file."""
-    if str(name) not in {"mnist", *_DINO} and not Path(name).is_file():
+def load_attention(name: Path | str = "mnist") -> nn.Module:
+    """Return an attention with its weights, frozen and in evaluation mode.
+
+    Args:
+        name: ``"mnist"`` for the weights in the package; ``"dino"`` or ``"dino8"`` for DINO's small transformer with
+            patches of 16 or 8 pixels, from the Hugging Face cache or hub; or the path of a file written by the
+            pre-training command.
+
+    Raises:
+        FileNotFoundError: Neither a known name nor a file, or DINO's weights cannot be had.
+        ValueError: The file is not from the pre-training command, or was altered since.
+    """
+    if str(name) in _DINO:
+        return DinoAttention(_DINO[str(name)], pretrained=True).eval()
+    file = BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name)
+    if not file.is_file():
         choices = ", ".join(("mnist", *_DINO))
         msg = (
             f"masking must be {choices}, random, none, or a file of weights, got {str(name)!r}; make one with: "
             f"{PRETRAINING_COMMAND}"
         )
         raise FileNotFoundError(msg)
-
-
-def load_attention(name: Path | str = "mnist") -> SpatialAttention | DinoAttention:
-    """Return an attention with its weights, frozen and in evaluation mode; see :func:`build_attention`.
-
-    Raises:
-        FileNotFoundError: Neither a known name nor a file, or DINO's weights cannot be had.
-        ValueError: The file is not from the pre-training command, or was altered since.
-    """
-    check_attention(name)
+    tensors, _ = read_weights(file)
     attention = build_attention(name)
-    attention.load_pretrained()
+    try:
+        attention.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
+    except RuntimeError as error:
+        raise ValueError(_unusable(file, "its tensors do not fit SpatialAttention")) from error
     return attention.eval()
 
 

@@ -10,7 +10,7 @@ all tokens by all tokens.
 """
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
@@ -30,35 +30,26 @@ class DinoAttention(nn.Module):
 
     Args:
         name: timm's name of the network, ``"vit_small_patch16_224.dino"`` or ``"vit_small_patch8_224.dino"``.
+        pretrained: Whether to load DINO's weights from the Hugging Face cache, else its hub; without, they are random.
 
     Attributes:
         stride: Side of a patch in pixels, and so the resolution of the attention.
+
+    Raises:
+        FileNotFoundError: With ``pretrained``, if the weights are not in the cache and the hub cannot be reached.
+        ValueError: With ``pretrained``, if the file of weights is not DINO's.
     """
 
     mean: Tensor
     std: Tensor
 
-    OPTIONS: ClassVar[dict[str, Any]] = {"num_classes": 0, "dynamic_img_size": True}
-
-    def __init__(self, name: str = "vit_small_patch16_224.dino") -> None:
+    def __init__(self, name: str = "vit_small_patch16_224.dino", *, pretrained: bool = False) -> None:
         super().__init__()
-        self.name = name
-        vit = cast("VisionTransformer", timm.create_model(name, **self.OPTIONS))
-        self.vit = vit.requires_grad_(requires_grad=False)
+        self.vit = _create(name, pretrained=pretrained).requires_grad_(requires_grad=False)
         self.stride = self.vit.patch_embed.patch_size[0]
         config = cast("dict[str, Any]", self.vit.pretrained_cfg)
         self.register_buffer("mean", torch.tensor(config["mean"]).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).reshape(3, 1, 1), persistent=False)
-
-    def load_pretrained(self) -> None:
-        """Load DINO's weights from the Hugging Face cache, else its hub.
-
-        Raises:
-            FileNotFoundError: If the weights are not in the cache and the hub cannot be reached.
-            ValueError: If the file of weights is not DINO's.
-        """
-        vit = load_pretrained(self.name, fallback="The attention 'mnist' needs no download.", **self.OPTIONS)
-        self.vit.load_state_dict(vit.state_dict())
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the attention of each pixel.
@@ -144,3 +135,13 @@ def cubic_weights(in_size: int, out_size: int, like: Tensor) -> Tensor:
     near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2  # Keys' kernel with a = -1/2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
     return (weights / weights.sum(dim=1, keepdim=True)).to(like.dtype)
+
+
+def _create(name: str, *, pretrained: bool) -> VisionTransformer:
+    """Build a network without a head."""
+    arguments: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
+    if pretrained:
+        vit = load_pretrained(name, fallback="Masking by 'mnist' needs no download.", **arguments)
+    else:
+        vit = timm.create_model(name, **arguments)
+    return cast("VisionTransformer", vit)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_ear.method.attention import build_attention
 from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, take_sizes
 from anomalib_ear.method.masking import AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.padding import pad_to_multiple
@@ -275,7 +274,7 @@ def build_model(
         masks = NoMasking()
     else:
         masks = AttentionMasking(excised_share=excised_share, dilation=built.dilation, mosaic_size=mosaic_size)
-        built.use_attention(build_attention(masking))
+        built.use_attention(masking)
     sizes = built.unet_channels if channels is None else channels
     unet = SkipGatedUNet(built.dimensions + 1, built.dimensions, sizes, patch_size=built.patch_size)
     return EarModel(space=built, masking=masks, unet=unet.to(memory_format=torch.channels_last))

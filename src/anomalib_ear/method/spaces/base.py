@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from anomalib_ear.method.attention import build_attention, load_attention
+
 
 class Space(nn.Module, ABC):
     """What is recovered.
@@ -26,8 +28,7 @@ class Space(nn.Module, ABC):
 
     Attributes:
         channels: Channels of the image, ``C``.
-        attention: Network of which the attention comes with the features; ``None`` where the space has no other than
-            its own, or none at all.
+        attention: Frozen network of which the attention comes with the features; ``None`` for none.
         dimensions: Channels of the space, ``D``.
         stride: Side in pixels of the square that one position stands for.
         multiple: Height and width of an image must be multiples of this, in pixels.
@@ -39,7 +40,6 @@ class Space(nn.Module, ABC):
     """
 
     channels = 3
-    attention: nn.Module | None
     stride: int
     multiple: int
     residual_stride: int
@@ -50,17 +50,19 @@ class Space(nn.Module, ABC):
 
     def __init__(self, features: int, eps: float) -> None:
         super().__init__()
-        self.attention = None
+        self.attention: nn.Module | None = None
+        self.attention_name: str | None = None
         self.dimensions = features
         self.standardise = nn.BatchNorm2d(features, affine=False, momentum=None, eps=eps)
 
-    def use_attention(self, attention: nn.Module) -> None:
-        """Let a network's attention come with the features.
+    def use_attention(self, name: str) -> None:
+        """Let an attention come with the features, with random weights until :meth:`load_pretrained`.
 
         Args:
-            attention: Maps an image ``(N, C, H, W)`` in [0, 1] to ``(N, 1, H, W)``; has ``load_pretrained``.
+            name: As for :func:`~anomalib_ear.method.attention.build_attention`.
         """
-        self.attention = attention
+        self.attention = build_attention(name)
+        self.attention_name = name
 
     @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -92,5 +94,5 @@ class Space(nn.Module, ABC):
             FileNotFoundError: If they cannot be had.
             ValueError: If a file of weights does not fit its network.
         """
-        if self.attention is not None:
-            self.attention.load_pretrained()  # type: ignore[operator]
+        if self.attention is not None and self.attention_name is not None:
+            self.attention.load_state_dict(load_attention(self.attention_name).state_dict())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.method.attention import SpatialAttention
+from anomalib_ear.method.attention import SpatialAttention, load_attention
 from anomalib_ear.method.pretrained import load_pretrained
 from anomalib_ear.method.spaces.base import Space
 
@@ -76,14 +76,13 @@ class FeatureSpace(Space):
         self.register_buffer("projection", directions)
         self.dimensions = self.residual_dimensions = len(directions)
 
-    def use_attention(self, attention: nn.Module) -> None:
-        """Let a network's attention come with the features; one that sees strokes gives its features too."""
-        if isinstance(attention, SpatialAttention):
-            self.strokes = attention  # one look for both
-        else:
-            super().use_attention(attention)
+    def use_attention(self, name: str) -> None:
+        """Let an attention come with the features; one that sees strokes gives its features too."""
+        super().use_attention(name)
+        if isinstance(self.attention, SpatialAttention):
+            self.attention = self.strokes  # one look for both
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map images to standardised features ``(N, D, H/16, W/16)`` and their attention ``(N, 1, H/16, W/16)``."""
         size = (image.shape[-2] // self.stride, image.shape[-1] // self.stride)
         attended = self.strokes.attend(image)
@@ -93,7 +92,9 @@ class FeatureSpace(Space):
         features = self.standardise(features)
         if len(self.projection) < features.shape[1]:
             features = F.conv2d(features, self.projection[..., None, None])
-        attention = self.strokes.spread(attended, image) if self.attention is None else self.attention(image)
+        if self.attention is None:
+            return features, None
+        attention = self.strokes.spread(attended, image) if self.attention is self.strokes else self.attention(image)
         return features, F.avg_pool2d(attention, self.stride)
 
     def _look(self, image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -120,13 +121,13 @@ class FeatureSpace(Space):
         return (torch.stack(thirds, dim=1) / 2 + 0.5).clamp(0, 1)
 
     def load_pretrained(self) -> None:
-        """Load the attention's weights, and ImageNet's from the Hugging Face cache or hub."""
-        super().load_pretrained()
-        self.strokes.load_pretrained()
+        """Load the strokes' weights, ImageNet's from the Hugging Face cache or hub, and the attention's own."""
+        self.strokes.load_state_dict(load_attention().state_dict())
         if self.backbone is not None and self.name is not None:
             fallback = "The space 'mnist' needs no download."
             network = load_pretrained(self.name, fallback=fallback, **self.BACKBONE)
             self.backbone.load_state_dict(network.state_dict())
+        super().load_pretrained()
 
 
 def combine(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

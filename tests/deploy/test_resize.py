@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_ear.host.pre_processing import ExportableResize, exportable_transform
+from anomalib_ear.deploy.resize import ExportableResize, exportable_transform
 
 
 @pytest.mark.parametrize("size", [(1270, 500), (31, 47), (640, 256), (200, 600)], ids=str)
