@@ -37,11 +37,10 @@ demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces
 test: $(INSTALLED) ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-lint: $(INSTALLED) ## check style, format, types and who imports whom
+lint: $(INSTALLED) ## check style, format and types
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
-	$(BIN)/python -m importlinter.cli lint
 
 clean: ## remove .venv and the tools' caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
