@@ -17,7 +17,7 @@ from PIL import Image
 
 from anomalib_ear import Ear, torch_model
 from anomalib_ear.attention import load_attention
-from anomalib_ear.lightning_model import DEFAULT_EPOCHS
+from anomalib_ear.training import DEFAULT_EPOCHS
 from conftest import Run, cli, folder_arguments, use
 
 # Nobody can write there, not even root; a service may be started in such a folder.

@@ -10,6 +10,7 @@ workshops), and that length by its own distribution there, which is close to log
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,10 @@ SCORE_POWER = 64
 # Side of the cells that have a second moment of their own, in positions of the residual. With 1 the statistics of an
 # image of 640 x 256 pixels would take half a gigabyte.
 CELL = 2
-# Most cells along height or width; those of larger images are larger. A cell of 448 channels takes 0.8 MB.
+# Most cells along height or width; those of larger images are larger. A cell of 192 channels takes 0.15 MB.
 MOST_CELLS = 20
+# Images whose residuals are looked at together in calibration.
+PART = 64
 # Weight of the second moment over all cells in each cell's own, in residuals per direction: the estimate of a cell with
 # fewer than this many is mostly the shared one.
 PRIOR = 2
@@ -77,30 +80,35 @@ class AnomalyMapGenerator(nn.Module):
         self.register_buffer("mean", torch.zeros(1, 1, 1, 1))
         self.register_buffer("std", torch.ones(1, 1, 1, 1))
 
-    def calibrate(self, residuals: Tensor) -> None:
+    def calibrate(self, residuals: Tensor | Sequence[Tensor]) -> None:
         """Take the statistics of defect-free residuals.
 
+        Beside the residuals this takes a few times the memory of ``whitening``, and as much as a part in float32.
+
         Args:
-            residuals: Residuals of defect-free images, ``(n, K, h, w)``, of any floating type.
+            residuals: Residuals of defect-free images, ``(n, K, h, w)``, of any floating type; or parts of them, as
+                :func:`regroup` makes them.
         """
-        k, *size = residuals.shape[1:]
+        parts = residuals.split(PART) if isinstance(residuals, Tensor) else residuals
+        k, *size = parts[0].shape[1:]
         sides = [max(CELL, math.ceil(length / MOST_CELLS)) for length in size]
         grid = (math.ceil(size[0] / sides[0]), math.ceil(size[1] / sides[1]))
         device = self.whitening.device
         identity = torch.eye(k, device=device)
-        cells = [to_cells(part, grid).flatten(0, 1) for part in residuals.split(64)]  # (cells, K, n') each
         moments = torch.zeros(grid[0] * grid[1], k, k, device=device)
-        for part in cells:
-            for index, cell in enumerate(part):  # one by one, such that copies in float32 stay small
+        count = 0
+        for part in parts:
+            cells = to_cells(part, grid).flatten(0, 1)  # (cells, K, n')
+            for index, cell in enumerate(cells):  # one by one, such that copies in float32 stay small
                 moments[index] += cell.float() @ cell.float().T
-        count = sum(part.shape[-1] for part in cells)
+            count += cells.shape[-1]
         shared = moments.mean(dim=0) / count
         moments = (moments + PRIOR * k * shared) / (count + PRIOR * k)
         ridge = RIDGE * shared.diagonal().mean() + _TINY
         factors = torch.linalg.cholesky(moments + ridge * identity)
         whitening = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
         self.whitening = whitening.reshape(*grid, k, k)
-        lengths = torch.cat([self.length(part.float()) for part in residuals.split(8)])
+        lengths = torch.cat([self.length(few.float()) for part in parts for few in part.split(8)])
         self.mean = lengths.mean(dim=0, keepdim=True)
         # Towards that of all positions together: a few images may agree at one of them by chance.
         few = PRIOR / (len(lengths) + PRIOR)
@@ -139,6 +147,19 @@ class AnomalyMapGenerator(nn.Module):
         logit = STEEPNESS * (deviation - SIGMAS)
         logit = torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p())
         return torch.sigmoid(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
+
+
+def regroup(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield batches ``(n, ...)`` of any sizes as batches of one size, but for the last; keeps no other copy."""
+    waiting: list[Tensor] = []
+    for batch in batches:
+        waiting.append(batch)
+        while sum(map(len, waiting)) >= size:
+            whole, rest = torch.cat(waiting).tensor_split([size])
+            yield whole.clone()  # not a view of what is left over too
+            waiting = [rest.clone()] if len(rest) else []
+    if waiting:
+        yield torch.cat(waiting)
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -51,7 +51,7 @@ class EarExportMixin(ExportMixin):
         Raises:
             ValueError: If the model is not trained.
         """
-        self._insist_on_training()
+        self.insist_on_training()
         if input_size is None:
             # The least size is what anomalib traces with, and a traced 1 is never dynamic: neither the deepest level of
             # the U-Net nor a cell of the anomaly map may have a side of one position.
@@ -88,7 +88,7 @@ class EarExportMixin(ExportMixin):
             ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule or with a pre-processing
                 that is not one resize, or for ``INT8_ACQ``, which chooses by test images.
         """
-        self._insist_on_training()
+        self.insist_on_training()
         if compression_type == CompressionType.INT8_ACQ:
             msg = "INT8_ACQ chooses what to compress by the test images' labels: use --compression_type INT8_PTQ."
             raise ValueError(msg)
@@ -133,13 +133,21 @@ class EarExportMixin(ExportMixin):
         Raises:
             ValueError: If the model is not trained.
         """
-        self._insist_on_training()
+        self.insist_on_training()
         path: Path = super().to_torch(*args, **kwargs)
         return path
 
-    def _insist_on_training(self) -> None:
-        if len(self.model.calibration_images) == 0:
+    def insist_on_training(self) -> None:
+        """Refuse a model whose scores would mean nothing.
+
+        Raises:
+            ValueError: If it is not trained, or its training was interrupted since it was last calibrated.
+        """
+        if not self.model.anomaly_map.mean.any():
             msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
+            raise ValueError(msg)
+        if not self.model.is_calibrated:
+            msg = "the training of this model was interrupted: give the last checkpoint that it wrote with --ckpt_path."
             raise ValueError(msg)
 
 
