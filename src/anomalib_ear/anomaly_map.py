@@ -102,19 +102,22 @@ class AnomalyMapGenerator(nn.Module):
             for index, cell in enumerate(cells):  # one by one, such that copies in float32 stay small
                 moments[index] += cell.float() @ cell.float().T
             count += cells.shape[-1]
-        shared = moments.mean(dim=0) / count
-        moments = (moments + PRIOR * k * shared) / (count + PRIOR * k)
-        ridge = RIDGE * shared.diagonal().mean() + _TINY
+        mean = moments.mean(dim=0) / count
+        moments = (moments + PRIOR * k * mean) / (count + PRIOR * k)
+        ridge = RIDGE * mean.diagonal().mean() + _TINY
         factors = torch.linalg.cholesky(moments + ridge * identity)
         whitening = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
         self.whitening = whitening.reshape(*grid, k, k)
-        lengths = torch.cat([self.length(few.float()) for part in parts for few in part.split(8)])
+        lengths = torch.empty(sum(map(len, parts)), 1, *size, device=device)
+        few = [few for part in parts for few in part.split(8)]
+        # Filled, because small results that are kept between large ones that are not leave holes in memory.
+        for length, residual in zip(lengths.split([len(residual) for residual in few]), few, strict=True):
+            length.copy_(self.length(residual.float()))
         self.mean = lengths.mean(dim=0, keepdim=True)
         # Towards that of all positions together: a few images may agree at one of them by chance.
-        few = PRIOR / (len(lengths) + PRIOR)
-        variance = (1 - few) * (lengths - self.mean).square().mean(dim=0, keepdim=True) + few * lengths.var(
-            correction=0
-        )
+        shared = PRIOR / (len(lengths) + PRIOR)
+        variance = (1 - shared) * (lengths - self.mean).square().mean(dim=0, keepdim=True)
+        variance = variance + shared * lengths.var(correction=0)
         self.std = variance.sqrt().clamp(min=1e-3)
 
     def length(self, residuals: Tensor) -> Tensor:
@@ -149,17 +152,23 @@ class AnomalyMapGenerator(nn.Module):
         return torch.sigmoid(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
 
 
-def regroup(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Yield batches ``(n, ...)`` of any sizes as batches of one size, but for the last; keeps no other copy."""
-    waiting: list[Tensor] = []
-    for batch in batches:
-        waiting.append(batch)
-        while sum(map(len, waiting)) >= size:
-            whole, rest = torch.cat(waiting).tensor_split([size])
-            yield whole.clone()  # not a view of what is left over too
-            waiting = [rest.clone()] if len(rest) else []
-    if waiting:
-        yield torch.cat(waiting)
+def regroup(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images, but for the last, in half precision.
+
+    Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
+    """
+    part: Tensor | None = None
+    filled = 0
+    for residual in (residual for batch in batches for residual in batch):
+        if part is None:
+            part, filled = residual.new_empty(PART, *residual.shape, dtype=torch.half), 0
+        part[filled] = residual
+        filled += 1
+        if filled == PART:
+            yield part
+            part = None
+    if part is not None:
+        yield part[:filled]
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -38,7 +38,7 @@ from anomalib_ear.pre_processing import exportable_transform
 from anomalib_ear.registration import keep_gates_in_export
 from anomalib_ear.space import FeatureSpace, build_space
 from anomalib_ear.torch_model import EarModel
-from anomalib_ear.training import DEFAULT_EPOCHS, Course, check_precision, limit_epochs, one_cycle, progress
+from anomalib_ear.training import Course, check_precision, limit_epochs, one_cycle, progress
 from anomalib_ear.unet import SkipGatedUNet
 from anomalib_ear.visualizer import EarVisualizer
 
@@ -87,7 +87,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             the first training downloads from Hugging Face; or the path of a safetensors file written by
             ``python -m anomalib_ear.pretraining``. Trained models carry its weights.
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
-            ``2 ** k`` pixels per side, of features ``2 ** (k + 3)``. Defaults to 16, 32, 64, 96, 128 for pixels and to 64, 96, 128 for features.
+            ``2 ** k`` pixels per side, or ``2 ** (k + 3)`` for features. Defaults to 16, 32, 64, 96, 128 for pixels
+            and to 64, 96, 128 for features.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
         seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
             are the datamodule's (``--data.seed``).
@@ -188,7 +189,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         gates = self.hparams["skip_gates"]
         self.model.unet.gates = (False, *self.model.unet.gates[1:]) if gates is None else gates
 
-    @AnomalibModule.trainer.setter  # type: ignore[attr-defined]
+    @AnomalibModule.trainer.setter  # type: ignore[attr-defined,untyped-decorator]
     def trainer(self, trainer: Trainer | None) -> None:
         """Check what can be checked before any data is prepared, and limit the number of epochs where nobody did.
 
@@ -213,7 +214,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add what accompanies the training."""
-        return [*super().configure_callbacks(), Course()]
+        return [*cast("Sequence[Callback]", super().configure_callbacks()), Course()]
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
         """Recover a batch of defect-free images and compare."""

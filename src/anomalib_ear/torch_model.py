@@ -18,7 +18,7 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.anomaly_map import PART, AnomalyMapGenerator, image_score, regroup
+from anomalib_ear.anomaly_map import AnomalyMapGenerator, image_score, regroup
 from anomalib_ear.masking import Masking, RandomMasking
 from anomalib_ear.padding import pad_to_multiple
 from anomalib_ear.precision import has_bfloat16
@@ -255,7 +255,7 @@ class EarModel(nn.Module):
         training = self.training
         self.eval()
         # Half precision: on hundreds of images they take as much memory as the images themselves.
-        parts = list(regroup((self.residual(image).half() for image in images), PART))
+        parts = list(regroup(self.residual(image) for image in images))
         self.train(training)
         if parts:
             if not all(part.isfinite().all() for part in parts):

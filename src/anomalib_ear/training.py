@@ -61,7 +61,10 @@ class Course(Callback):
         del trainer
         pl_module.insist_on_training()
 
-    on_predict_start = on_test_start
+    def on_predict_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
+        """Refuse an untrained model before the first image is read."""
+        del trainer
+        pl_module.insist_on_training()
 
     def on_train_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Calibrate where neither a validation nor a checkpoint asked for it."""
@@ -88,10 +91,14 @@ def limit_epochs(trainer: Trainer) -> bool:
 
     Lightning would turn ``None`` into 1000, and could not be told from somebody who asked for these.
     """
-    if trainer.max_epochs is None and trainer.max_steps == -1 and not trainer.min_steps and _time_share(trainer) is None:
+    if (
+        trainer.max_epochs is None
+        and trainer.max_steps == -1
+        and not trainer.min_steps
+        and _time_share(trainer) is None
+    ):
         trainer.fit_loop.max_epochs = max(DEFAULT_EPOCHS, trainer.min_epochs or 0)
-        return True
-    return False
+    return True
 
 
 def progress(trainer: Trainer, step: int) -> float | None:
