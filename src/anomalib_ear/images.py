@@ -26,6 +26,13 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", "
 # A header that asks for more is damaged or malicious; line scans of hundreds of megapixels are ordinary.
 MAX_PIXELS = 2**30
 
+# What a user may not expect, as ends of a sentence that begins with the file's name.
+NOTES = (
+    "is turned upright, as its EXIF orientation says and viewers do; anomalib's own reader leaves it lying",
+    "is read at its full range; anomalib's own reader cuts off all but 8 bits",
+    "has transparent pixels, which are read in the colours that they hide",
+)
+
 _WHITE_8 = np.iinfo(np.uint8).max
 _WHITE_16 = np.iinfo(np.uint16).max
 _WHITE_12 = 2**12 - 1
@@ -47,7 +54,7 @@ class Photograph(NamedTuple):
 
     Attributes:
         pixels: ``(H, W)`` if grey or ``(H, W, 3)`` if RGB; uint8 or uint16 of full range, or float32 in [0, 1].
-        notes: What a user may not expect about the reading, as ends of a sentence that begins with the file's name.
+        notes: Those of ``NOTES`` that apply.
     """
 
     pixels: NDArray[Any]
@@ -78,18 +85,17 @@ def read_photograph(path: str | Path) -> Photograph:
     """Read a photograph as :func:`read_image` does, and note what is special about it."""
     with _opened(path) as image:
         _check_photograph(image)
-        notes = []
-        if image.format != "TIFF" and _orientation(image) != 1:  # Pillow itself turns TIFF upright
-            notes.append("is turned upright, as its EXIF orientation says")
-        if _is_deep(image) or image.mode.startswith(("I", "F")):
-            notes.append("is read at its full range of more than 8 bits")
+        is_turned = image.format != "TIFF" and _orientation(image) != 1  # Pillow itself turns TIFF upright
+        is_deep = _is_deep(image) or image.mode.startswith(("I", "F"))
         pixels = _pixels(image, path, _colours)
-        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != _WHITE_8:
-            notes.append("has transparent pixels, of which the colours beneath are read")
+        is_transparent = (
+            image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != _WHITE_8
+        )
     if pixels.dtype == np.float32 and not (pixels.min() >= 0 and pixels.max() <= 1):  # false for NaN
         msg = f"'{path}' has floating-point values outside [0, 1], of {pixels.min():g} to {pixels.max():g}: {_REMEDY}"
         raise ValueError(msg)
-    return Photograph(pixels, tuple(notes))
+    special = zip(NOTES, (is_turned, is_deep, is_transparent), strict=True)
+    return Photograph(pixels, tuple(note for note, applies in special if applies))
 
 
 _REMEDY = "save it with 8 or 16 bits per colour, or with floating-point values in [0, 1]."
@@ -154,9 +160,17 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 
 def read_mask_size(path: str | Path) -> tuple[int, int]:
-    """Read height and width of an upright mask from its header; raises as :func:`read_mask` does."""
+    """Read height and width of an upright mask, from its header where its shape is plain.
+
+    Raises:
+        OSError: If it cannot be read; names it.
+        ValueError: If it is not one picture, or its shape cannot be told; names it.
+    """
     with _opened(path) as image:
-        return _upright_size(image)
+        if image.mode in {"1", "L"} and image.format != "JPEG" and not image.has_transparency_data:
+            return _upright_size(image)
+    height, width = read_mask(path).shape
+    return height, width
 
 
 def _upright_size(image: ImageFile) -> tuple[int, int]:
