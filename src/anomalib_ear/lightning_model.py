@@ -32,6 +32,7 @@ from torchvision.transforms.v2 import Resize
 import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
+from anomalib_ear.data.checks import check_datamodule
 from anomalib_ear.export import EarExportMixin
 from anomalib_ear.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
@@ -188,7 +189,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self.model.unet.gates = (False, *self.model.unet.gates[1:]) if gates is None else gates
 
     def setup(self, stage: str) -> None:
-        """Limit the number of epochs where nobody did."""
+        """Check the data, and limit the number of epochs where nobody did."""
+        transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
+        check_datamodule(getattr(self.trainer, "datamodule", None), transform)
         if stage == "fit" and self.trainer.max_epochs == _LIGHTNING_EPOCHS != self.hparams["max_epochs"]:
             self.trainer.fit_loop.max_epochs = DEFAULT_EPOCHS
             logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", DEFAULT_EPOCHS)
