@@ -111,7 +111,7 @@ def to_unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
         The same shape in [0, 1].
     """
     if pixels.dtype == np.float32:
-        return np.asarray(pixels, np.float32)
+        return np.array(pixels, np.float32)  # writable, as torch wants it
     scaled: NDArray[np.float32] = pixels.astype(np.float32)
     scaled *= np.float32(1 / np.iinfo(pixels.dtype).max)  # to the last bit as torchvision does it
     return scaled

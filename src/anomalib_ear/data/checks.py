@@ -5,7 +5,6 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,8 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
 
 def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size]) -> None:
     """Check a subset's files, and note the sizes of its photographs."""
+    # Other datasets may draw their masks, or have several.
+    reads_masks = type(subset).__getitem__ is AnomalibDataset.__getitem__
     is_segmentation = subset.samples.attrs.get("task") == TaskType.SEGMENTATION
     for sample in subset.samples.to_dict("records"):
         path = str(sample["image_path"])
@@ -69,17 +70,8 @@ def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size]) -> None:
             continue
         if path not in sizes:
             sizes[path] = read_size(path)
-        if is_segmentation and sample.get("label_index") == LabelName.ABNORMAL:
-            for mask in _masks(sample):
-                _check_mask(path, sizes[path], mask)
-
-
-def _masks(sample: Mapping[Any, Any]) -> Iterator[str]:
-    """Yield the masks of a sample that are pictures; MVTec LOCO has several for a photograph."""
-    value = sample.get("mask_path")
-    for path in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(path, str | Path) and (not str(path) or Path(path).suffix.lower() in SUFFIXES):
-            yield str(path)
+        if reads_masks and is_segmentation and sample["label_index"] == LabelName.ABNORMAL:
+            _check_mask(path, sizes[path], str(sample["mask_path"]))
 
 
 def _check_mask(photograph: str, size: Size, mask: str) -> None:
@@ -101,11 +93,11 @@ def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Trans
     height, width = ordered[len(ordered) // 2]
     if augmentations is not None:  # they may crop
         height, width = augmentations(Image(torch.zeros(3, height, width))).shape[-2:]
-    if _distortion((height, width), image_size) > _TOLERANCE:
-        advised = advise_size((height, width), math.prod(image_size))
+    advised = advise_size((height, width), math.prod(image_size))
+    if _distortion((height, width), image_size) > max(_TOLERANCE, _distortion((height, width), advised)):
         logger.warning(
             "Photographs of %d x %d pixels (height x width) are squashed to %d x %d. "
-            "--model.image_size '[%d,%d]' would keep their shape.",
+            "--model.image_size '[%d,%d]' keeps their shape.",
             *(height, width, *image_size, *advised),
         )
 
@@ -128,7 +120,7 @@ def advise_size(photograph: Size, area: int) -> Size:
         possible to the area, or to the photograph's own where that is smaller.
     """
     wanted = max(min(area, math.prod(photograph)), _MULTIPLE**2)
-    most = int(_GROWTH * wanted) // _MULTIPLE**2
+    most = max(_GROWTH * area // _MULTIPLE**2, 1)
     candidates = [
         (_MULTIPLE * rows, _MULTIPLE * columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)
     ]
