@@ -218,14 +218,13 @@ def infer(
         msg = f"--output {output} is a file: give a folder."
         raise NotADirectoryError(msg)
     found = find(input)
-    for text in found.left_out:
-        _say(f"left out: {text}", sys.stderr)
     line = Line(DeployedModel(model, hint, precision), output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
     run = {"model": DeployedModel.digest(model), "threshold": threshold, "precision": precision}
     table = ScoreTable(output, run, resume=resume)
+    for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
+        for text in texts:
+            _say(f"{kind}: {text}", sys.stderr)
     failed = [*found.unreachable]
-    for text in failed:
-        _say(f"not searched: {text}", sys.stderr)
     counts = dict.fromkeys(LABELS, 0)
     status = 0
     try:
@@ -243,6 +242,9 @@ def infer(
     except KeyboardInterrupt:
         _say("Interrupted; --resume true goes on.", sys.stderr)
         status = _INTERRUPTED
+    except OSError as error:
+        msg = f"{error} {table.path} has the scores until then; once there is room, --resume true goes on."
+        raise OSError(msg) from error
     _say(f"{counts['good']} good, {counts['defective']} defective, {len(failed)} not scored. Scores: {table.path}")
     for text in failed:
         _say(f"  {text}", sys.stderr)
@@ -260,9 +262,7 @@ def _to_do(line: Line, table: ScoreTable, files: dict[Path, Path]) -> dict[Path,
                 path.unlink()
     table.drop({as_text(name) for name in again})
     skipped, others = len(scored) - len(again), len(table.digests) - len(scored) + len(again)
-    _say(
-        f"Resumed: {skipped} skipped, as they are scored, {len(again)} scored again, as they changed or lack pictures."
-    )
+    _say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
     if others:
         _say(f"{table.path} has {others} more photographs, which are not in the input: their rows stay.")
     return {name: file for name, file in files.items() if name not in scored or name in again}

@@ -69,7 +69,7 @@ def find(source: str) -> Found:
     files = search.photographs(matches)
     found = Found({file.relative_to(root): file for file in sorted(files)}, search.left_out(), [*search.unreachable])
     if not found.files:
-        seen = "".join(f" {text}." for text in (*found.unreachable, *found.left_out))
+        seen = "".join(f" Left out: {text}." for text in (*found.unreachable, *found.left_out))
         suffixes = ", ".join(sorted(SUFFIXES))
         msg = f"no photographs at {source!r}: give a folder, a file ({suffixes}), or a pattern in quotes.{seen}"
         raise FileNotFoundError(msg)
@@ -112,11 +112,11 @@ class _Search:
             kind = _kind(path)
             if path.suffix.lower() not in SUFFIXES:
                 if kind != _UNREACHABLE:  # which is noted
-                    self._others[f"{path.suffix.lower()} file" if path.suffix else "file without suffix"] += 1
+                    self._others[path.suffix.lower() or "without suffix"] += 1
             elif kind not in {stat.S_IFREG, _UNREACHABLE}:
                 self._note(self.unreachable, path, "is neither file nor folder")
             elif is_ours(path):
-                self._others["picture of this command"] += 1
+                self._others["written by this command"] += 1
             else:
                 files.append(path)
         return files
@@ -129,8 +129,8 @@ class _Search:
 
     def left_out(self) -> list[str]:
         """Say what was left out."""
-        counted = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in sorted(self._others.items())]
-        return [*self._folders_left_out, *([f"No photographs: {', '.join(counted)}"] if counted else [])]
+        counted = [f"{count} {kind}" for kind, count in sorted(self._others.items())]
+        return [*self._folders_left_out, *([f"no photographs: {', '.join(counted)}"] if counted else [])]
 
     @staticmethod
     def _note(texts: dict[str, None], path: Path, text: str) -> None:

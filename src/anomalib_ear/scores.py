@@ -4,7 +4,6 @@
 """The table of scores: whole lines, and each photograph once, known by its path and its content."""
 
 import csv
-import errno
 import io
 import json
 import os
@@ -59,11 +58,12 @@ class ScoreTable:
         with self.path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
-                if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))  # noqa: TRY301
-            except OSError:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError as error:
                 file.truncate(end)
-                raise
+                msg = f"cannot write {self.path}: {error.strerror}."
+                raise OSError(msg) from error
 
     def drop(self, names: set[str]) -> None:
         """Take rows out. Call it before rows are appended."""
