@@ -121,14 +121,16 @@ class DeployedModel:
 
 def _read(path: Path) -> openvino.Model:
     """Read an anomaly model; see ``DeployedModel`` for what is raised."""
+    if path.is_file():
+        # Left to guess the format OpenVINO prints what TensorFlow's reader thinks of it.
+        is_model = path.suffix.lower() == ".xml" and b"<net" in path.read_bytes()[:_BEGINNING]
+        if not is_model:
+            msg = f"{path} is no OpenVINO model: give the .xml that `anomalib export --export_type openvino` writes."
+            raise ValueError(msg)
     for file in (path, path.with_suffix(".bin")):
         if not file.is_file():
             msg = f"no file {file}: a model is two files, .xml and .bin, as `anomalib export` writes them."
             raise FileNotFoundError(msg)
-    # Left to guess the format OpenVINO prints what TensorFlow's reader thinks of it.
-    if path.suffix.lower() != ".xml" or b"<net" not in path.read_bytes()[:_BEGINNING]:
-        msg = f"{path} is no OpenVINO model: give the .xml that `anomalib export --export_type openvino` writes."
-        raise ValueError(msg)
     with _one_line(f"{path} or its .bin is damaged"):
         model = openvino.Core().read_model(path)
     names = {name for output in model.outputs for name in output.get_names()}
