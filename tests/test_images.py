@@ -29,8 +29,8 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_ear import Ear, images
+from anomalib_ear.checks import advise_size
 from anomalib_ear.data import HeldOutFolder
-from anomalib_ear.data.checks import advise_size
 from conftest import REPOSITORY, SIZE, Run, surface
 from scenes import write_exact, write_lossy, write_refused, write_turned
 

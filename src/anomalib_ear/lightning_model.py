@@ -32,7 +32,7 @@ from torchvision.transforms.v2 import Resize
 import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
-from anomalib_ear.data.checks import check_datamodule
+from anomalib_ear.checks import check_datamodule
 from anomalib_ear.export import EarExportMixin
 from anomalib_ear.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
