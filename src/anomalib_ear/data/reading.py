@@ -56,12 +56,11 @@ def read_image(path: str | Path, as_tensor: bool = False) -> Tensor | NDArray[np
     pixels, notes = images.read_photograph(path)
     for note in notes:
         _say_once(path, note)
-    if as_tensor:
-        planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        tensor: Tensor = Image(torch.from_numpy(images.to_unit(planes)).expand(3, -1, -1).contiguous())
+    colours = np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+    if as_tensor:  # in memory (H, W, 3), as the host's, which decides how a resize rounds
+        tensor: Tensor = Image(torch.from_numpy(images.to_unit(colours)).permute(2, 0, 1))
         return tensor
     white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-    colours = np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
     return np.asarray(colours / np.float64(white))
 
 
