@@ -31,6 +31,7 @@ from torchvision.transforms.v2 import Resize
 import _anomalib_ear_hook
 from anomalib_ear import metrics
 from anomalib_ear.attention import SpatialAttention, build_attention, load_attention
+from anomalib_ear.checks import check_datamodule
 from anomalib_ear.export import EarExportMixin
 from anomalib_ear.masking import MOSAIC_SIZE, Hint, Masking, RandomMasking
 from anomalib_ear.post_processing import EarPostProcessor
@@ -215,6 +216,11 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add what accompanies the training."""
         return [*cast("Sequence[Callback]", super().configure_callbacks()), Course()]
+
+    def setup(self, stage: str) -> None:
+        """Check the data before any of it is worked on."""
+        transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
+        check_datamodule(getattr(self.trainer, "datamodule", None), transform)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
         """Recover a batch of defect-free images and compare."""

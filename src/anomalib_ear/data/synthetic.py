@@ -16,10 +16,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from anomalib.data import AnomalibDataset, Folder, ImageItem
-from anomalib.data.utils import LabelName, Split, ValSplitMode, random_split, read_image
+from anomalib.data.utils import LabelName, Split, ValSplitMode, random_split
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
+from anomalib_ear.data.reading import read_image
 from anomalib_ear.data.surfaces import DEFECTS
 
 
