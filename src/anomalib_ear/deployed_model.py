@@ -79,14 +79,17 @@ class DeployedModel:
         Returns:
             ``(1, 3, *size)`` in [0, 1].
         """
-        bands = list(np.moveaxis(np.atleast_3d(pixels), -1, 0))
-        if self.size is not None:
-            size = self.size[::-1]
-            images = [Image.fromarray(band.astype(np.float32)) for band in bands]
-            bands = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
+        if pixels.dtype == np.uint8:  # Pillow is four times as fast as NumPy at taking colours apart
+            bands = iter(Image.fromarray(pixels).split())
+        else:
+            bands = (Image.fromarray(band.astype(np.float32)) for band in np.moveaxis(np.atleast_3d(pixels), -1, 0))
+        # One after the other: in floating point a band takes four times its memory.
+        planes = np.stack([np.asarray(self._resized(band.convert("F"))) for band in bands])
         white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-        planes = np.stack(bands).astype(np.float32) / np.float32(white)
-        return np.repeat(planes[None], 3 // len(bands), axis=1)
+        return np.repeat(planes[None] / np.float32(white), 3 // len(planes), axis=1)
+
+    def _resized(self, band: Image.Image) -> Image.Image:
+        return band if self.size is None else band.resize(self.size[::-1], Image.Resampling.BILINEAR)
 
     def start(self, image: NDArray[np.float32], result: "Future[dict[str, NDArray[np.float32]]]") -> None:
         """Start inference; waits while every request is busy. May be called from any thread.
