@@ -228,8 +228,8 @@ class Evaluator(HostEvaluator):
         """Update the metrics, and count what they are measured on."""
         super().on_test_batch_end(trainer, pl_module, outputs, batch, *args)
         for target, labels in self._labels().items():
-            if getattr(batch, target, None) is not None:
-                labels.update(getattr(batch, target))
+            found = getattr(batch, target, None)
+            labels.update(torch.empty(0) if found is None else found)
 
     def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401  # the host's
         """Log the metrics that mean something, and say which do not."""
@@ -242,7 +242,7 @@ class Evaluator(HostEvaluator):
                 reasons.setdefault(reason, []).append(metric.name)
                 metric.reset()  # Lightning does so with those that are logged
                 continue
-            self.log(metric.name, metric)
+            self.log(metric.name, metric)  # type: ignore[operator]  # Lightning gives it to callbacks
             if trainer.barebones:  # as the host does, because nothing is logged then
                 trainer.callback_metrics[metric.name] = trainer.logged_metrics[metric.name] = metric.compute()
         for labels in self._labels().values():
