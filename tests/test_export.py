@@ -3,6 +3,8 @@
 
 """What an export refuses, and what an exported model says of itself."""
 
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,18 @@ import openvino
 import pytest
 import torch
 from anomalib.data import Folder
-from anomalib.deploy import CompressionType
+from anomalib.deploy import CompressionType, OpenVINOInferencer
+from anomalib.engine import Engine
 from openvino import opset13
 from PIL import Image
+from torchvision.transforms.v2 import Resize
 
-from anomalib_ear import Ear, quantization
+from anomalib_ear import Ear, export, quantization, training_data
 from anomalib_ear.deployed_model import DeployedModel
 from anomalib_ear.export import describe, vectorise_logarithms
 from anomalib_ear.infer import Line
 from anomalib_ear.quantization import CalibrationImages, calibrated_to_eight_bits
+from conftest import cli, folder_arguments
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +241,145 @@ def test_eight_bits_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: 
     with pytest.raises(ValueError, match=named):
         model.to_openvino(tmp_path, compression_type=CompressionType[kind])
     assert not list(tmp_path.iterdir())
+
+
+def split(root: Path, **arguments: object) -> Folder:
+    """Return the tiny surfaces as ``folder_arguments`` split them, but for some arguments."""
+    return Folder(
+        **{"name": "surface", "root": root, "normal_dir": "good", "abnormal_dir": "defective", "mask_dir": "masks"}
+        | {"num_workers": 0, "val_split_mode": "from_train", "val_split_ratio": 0.2, "seed": 0}
+        | arguments
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the checkpoint of a model trained on the tiny surfaces."""
+    root = tmp_path_factory.mktemp("trained")
+    engine = Engine(max_epochs=1, default_root_dir=root, accelerator="cpu", logger=False)
+    ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
+    engine.fit(ear, datamodule=split(surfaces))
+    engine.trainer.save_checkpoint(root / "model.ckpt")
+    return root / "model.ckpt"
+
+
+@pytest.mark.parametrize("compression", [(), ("--compression_type", "INT8_PTQ")], ids=["float", "eight bits"])
+def test_the_command_ends_with_what_it_wrote(
+    checkpoint: Path, surfaces: Path, compression: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It does not drown in lines about constants: the files, where they are and how large, stand at the end."""
+    data = folder_arguments(surfaces) if compression else []
+    done = cli(
+        "export", "--model", "Ear", "--export_type", "openvino", "--ckpt_path", checkpoint, *compression, *data,
+        "--export_root", tmp_path, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) < 30, done.stderr
+    assert len(done.stdout.splitlines()) < 40, done.stdout
+    (said,) = [line for line in lines[-3:] if "Wrote" in line]
+    for suffix in (".xml", ".bin"):
+        file = (tmp_path / "weights" / "openvino" / "model.xml").with_suffix(suffix).resolve()
+        assert f"{file} ({file.stat().st_size / 1e6:.1f} MB)" in said
+    assert "Replaced" not in done.stdout + done.stderr
+    assert "nncf" not in done.stdout + done.stderr
+
+
+def test_loggers_are_as_before_and_warnings_are_seen(
+    model: Ear, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is silenced for an export is loud again afterwards, also after one that failed."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", export.__name__)]
+    for each in loggers:
+        monkeypatch.setattr(each, "level", logging.DEBUG)
+    model.to_openvino(tmp_path)
+    with pytest.raises(Exception, match="no_such_thing"):
+        model.to_onnx(tmp_path, no_such_thing=1)
+    assert [each.level for each in loggers] == [logging.DEBUG] * len(loggers)
+    with quantization.only_warnings("onnx_ir"):
+        logging.getLogger("onnx_ir.passes").warning("seen")
+        logging.getLogger("onnx_ir.passes").info("not seen")
+    assert "seen" in caplog.messages
+    assert "not seen" not in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"seed": 1}, "validation images were trained on.*seed is 1, was 0"),
+        ({"val_split_ratio": 0.4}, "validation images were trained on.*val_split_ratio is 0.4, was 0.2"),
+        ({"val_split_mode": "same_as_test"}, "4 of 20 training images were not trained on .4 of them validated."),
+        ({"normal_dir": "defective", "abnormal_dir": "good"}, "training images were not trained on"),
+    ],
+    ids=str,
+)
+def test_eight_bits_from_another_split_are_refused(
+    checkpoint: Path, surfaces: Path, arguments: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    """Statistics would come from the wrong images and thresholds from those trained on: labels would flip."""
+    model = Ear.load_from_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match=told):
+        model.to_openvino(
+            tmp_path,
+            compression_type=CompressionType.INT8_PTQ,
+            datamodule=split(surfaces, **arguments | {"mask_dir": None}),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_eight_bits_from_the_same_files_elsewhere(
+    checkpoint: Path, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A data set that was moved is the same; it is known by its files, not by their place."""
+    shutil.copytree(surfaces, tmp_path / "moved to")
+    model = Ear.load_from_checkpoint(checkpoint)
+    model.to_openvino(
+        tmp_path / "model", compression_type=CompressionType.INT8_PTQ, datamodule=split(tmp_path / "moved to")
+    )
+    assert not [record for record in caplog.records if "--data" in record.getMessage()]
+
+
+def test_what_only_should_be_known_is_told() -> None:
+    """Fewer training images, and other validation images that were not trained on, are no error."""
+    trained = {"train": ["a", "b", "c"], "validation": ["d 0 ", "e 1 "], "settings": {"seed": None}}
+    assert training_data.compare(trained, trained) == ("", "")
+    error, warning = training_data.compare(trained, trained | {"train": ["a", "b"], "validation": ["d 0 ", "f 1 "]})
+    assert not error
+    assert "1 of 3 images that were trained on" in warning
+    assert "of 2 validation images 1 are the same" in warning
+    _, warning = training_data.compare(trained, trained | {"validation": ["d 0 ", "e 0 "]})
+    assert "of 2 validation images 1 are the same" in warning  # another label
+    _, warning = training_data.compare(trained, trained | {"validation": None})
+    assert "cannot be compared" in warning
+
+
+def test_a_model_that_does_not_know_its_data_says_so(
+    model: Ear, good: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of checkpoints of earlier versions."""
+    model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=good)
+    assert any("does not say what it was trained on" in message for message in caplog.messages)
+
+
+def test_the_model_s_resize_stands_in_for_the_data_s(model: Ear, surfaces: Path) -> None:
+    """As in training: another one beside it would give eight bits other statistics than the trained model's."""
+    plain, resized = (
+        CalibrationImages(split(surfaces, augmentations=augmentations), model.pre_processor)
+        for augmentations in (None, Resize((8, 8)))
+    )
+    assert len(plain) == len(resized) == 16
+    np.testing.assert_array_equal(plain[3], resized[3])
+
+
+def test_the_stock_inferencer_in_the_precision_of_the_scores(
+    model: Ear, exported: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU with bfloat16 OpenVINO takes that by itself; told to take float32 it gives the trained model's score."""
+    monkeypatch.chdir(tmp_path)  # the inferencer puts its cache into the working directory
+    image = np.random.default_rng(3).integers(0, 256, (45, 50, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = model.post_processor(model.model(model.pre_processor.transform(tensor))).pred_score.item()
+    for path in exported[1:]:
+        inferencer = OpenVINOInferencer(path, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+        assert inferencer.predict(image).pred_score.item() == pytest.approx(expected, abs=1e-5)

@@ -378,7 +378,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     @staticmethod
     def configure_evaluator() -> Evaluator:
         """The host's default metrics, those of pixels in memory that does not grow with the number of images."""
-        return Evaluator(
+        return metrics.Evaluator(
             test_metrics=[
                 AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
                 F1Score(fields=["pred_label", "gt_label"], prefix="image_"),

@@ -10,10 +10,11 @@ images, which also tell what is lost.
 """
 
 import copy
+import io
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +35,9 @@ RANGE_IMAGES = 32
 # Image AUROC that eight bits may lose on the validation images before the user is warned.
 MAX_LOSS = 0.005
 
+# Loggers that tell of each constant of an exported graph, a thousand lines in all.
+TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,30 +49,57 @@ class CalibrationImages:
     Args:
         datamodule: Has them.
         pre_processor: Resizes them.
+
+    Attributes:
+        datamodule: The datamodule.
+        train: Its training images.
+        validated: Its validation images, if it has any.
     """
 
     def __init__(self, datamodule: AnomalibDataModule, pre_processor: PreProcessor) -> None:
         datamodule.setup("fit")
-        self._dataset = datamodule.train_data
-        self._validation: AnomalibDataset | None = getattr(datamodule, "val_data", None)
+        self.datamodule = datamodule
+        self.train = datamodule.train_data
+        self.validated: AnomalibDataset | None = getattr(datamodule, "val_data", None)
         self._transform = cast("nn.Module", pre_processor.transform)
+        # As the host does for a training: the model's resize stands in for one of the data's own.
+        for dataset, augmentations in (
+            (self.train, datamodule.train_augmentations),
+            (self.validated, datamodule.val_augmentations),
+        ):
+            if dataset is not None:
+                datamodule._update_subset_augmentations(dataset, augmentations, self._transform)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.train)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        image: Tensor = self._transform(self._dataset[index].image)
+        image: Tensor = self._transform(self.train[index].image)
         return image[None].numpy()
 
     def validation(self) -> Iterator[ImageBatch]:
         """Yield the validation images one by one, with their labels and masks."""
-        dataset = self._validation
+        dataset = self.validated
         if dataset is None:
             return
         for index in range(len(dataset)):
             batch: ImageBatch = dataset.collate_fn([dataset[index]])
             batch.image, batch.gt_mask = self._transform(batch.image, batch.gt_mask)
             yield batch
+
+
+@contextmanager
+def only_warnings(*names: str) -> Iterator[None]:
+    """Let loggers and those below them tell warnings and errors only, for a while."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(max(each.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
 
 
 def quantise(model: openvino.Model, images: "CalibrationImages | Sequence[NDArray[np.float32]]") -> openvino.Model:
@@ -90,14 +121,16 @@ def quantise(model: openvino.Model, images: "CalibrationImages | Sequence[NDArra
     extremes = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
     )
-    quantised = nncf.quantize(
-        model,
-        dataset,
-        preset=nncf.QuantizationPreset.MIXED,  # not everything comes from a ReLU
-        subset_size=len(chosen),
-        ignored_scope=floating,
-        advanced_parameters=extremes,
-    )
+    # Progress bars, and a line for each operation that stays in float.
+    with only_warnings("nncf"), redirect_stdout(io.StringIO()):
+        quantised = nncf.quantize(
+            model,
+            dataset,
+            preset=nncf.QuantizationPreset.MIXED,  # not everything comes from a ReLU
+            subset_size=len(chosen),
+            ignored_scope=floating,
+            advanced_parameters=extremes,
+        )
     return cast("openvino.Model", quantised)
 
 
@@ -116,9 +149,10 @@ def calibrated_to_eight_bits(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "residual.onnx")
         network = _Residual(model).eval()
-        torch.onnx.export(
-            network, (torch.rand(1, 3, *size),), path, opset_version=18, external_data=False, verbose=False
-        )
+        with only_warnings(*TALKATIVE):
+            torch.onnx.export(
+                network, (torch.rand(1, 3, *size),), path, opset_version=18, external_data=False, verbose=False
+            )
         quantised = quantise(openvino.convert_model(path), images)
     compiled = openvino.compile_model(quantised, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 

@@ -192,9 +192,9 @@ class KolektorSDD2(ThinDefects):
     Training images are the 2085 normal ones of ``train/``, less those held out for validation; test images are all 1004
     of ``test/``. The 246 defective images of ``train/`` serve validation and are never trained on.
 
-    Images are about 230 x 630 pixels and vary by a few. Give the model 608 x 224 (height x width): that keeps the
-    aspect ratio within 1 %, loses 3 % of the resolution, and is a multiple of 32, which U-Nets and most backbones want.
-    At any size, no defect is lost when masks are resized.
+    Images are about 230 x 630 pixels and vary by a few. Give the model 704 x 256 (height x width): that keeps the
+    aspect ratio within 1 %, loses nothing of the resolution, and is a multiple of 64, so that Ear pads nothing. At any
+    size, no defect is lost when masks are resized.
 
     Args:
         root (Path | str | None): Path to the root of the dataset; it is downloaded there if the folder does not exist
