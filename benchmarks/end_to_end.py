@@ -27,7 +27,8 @@ import results
 from tqdm import tqdm
 
 from anomalib_ear.deployed_model import DeployedModel
-from anomalib_ear.infer import Line, find
+from anomalib_ear.infer import Line
+from anomalib_ear.photographs import find
 
 TASKS = ("model only", "from file to score", "with heat maps")
 INTRODUCTION = """\
@@ -108,7 +109,7 @@ def run(
         rounds: Turns of each task.
         many: Photographs that memory is watched over.
     """
-    files = find(input)
+    files = find(input).files
     rows: list[dict[str, Any]] = []
     for label, path in models.items():
         model = DeployedModel(path, "throughput")

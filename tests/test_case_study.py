@@ -41,7 +41,9 @@ def environment(clone: Path, backbone: dict[str, str]) -> dict[str, str]:
     programs = clone / "programs"
     programs.mkdir()
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (programs / "anomalib").write_text(f"#!{sys.executable}\nimport anomalib_ear, anomalib.cli.cli as c\nc.main()\n")
+    # Through a shell, because the line that names an interpreter must not have a space in its path.
+    command = "import anomalib_ear, anomalib.cli.cli as c; c.main()"
+    (programs / "anomalib").write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{command}" "$@"\n')
     for program in programs.iterdir():
         program.chmod(0o755)
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -3,6 +3,8 @@
 
 """What an export refuses, and what an exported model says of itself."""
 
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,19 @@ import openvino
 import pytest
 import torch
 from anomalib.data import Folder
-from anomalib.deploy import CompressionType
+from anomalib.deploy import CompressionType, OpenVINOInferencer
+from anomalib.engine import Engine
 from openvino import opset13
 from PIL import Image
+from torchvision.transforms.v2 import Resize
 
-from anomalib_ear import Ear, quantization
+from anomalib_ear import Ear
+from anomalib_ear.deploy import export, int8, training_data
 from anomalib_ear.deploy.export import describe, vectorise_logarithms
 from anomalib_ear.deploy.infer import Line
-from anomalib_ear.deploy.int8 import CalibrationImages, calibrated_to_eight_bits
+from anomalib_ear.deploy.int8 import CalibrationImages, recalibrate
 from anomalib_ear.deploy.runtime import DeployedModel
+from conftest import cli, folder_arguments
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +165,7 @@ def test_a_file_has_one_score(
         np.testing.assert_allclose(answer["anomaly_map"].squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)
 
 
-def test_eight_bits_compute_nearly_the_same(
+def test_int8_compute_nearly_the_same(
     model: Ear, exported: tuple[Path, Path, Path], good: Folder, tmp_path: Path
 ) -> None:
     """All convolutions and nothing else, by training images; the trained model stays as it is."""
@@ -183,26 +189,26 @@ def test_eight_bits_compute_nearly_the_same(
     }
     assert consumers == {"Convolution"}
     image = np.random.default_rng(9).random((1, 3, 45, 50), dtype=np.float32)
-    exact, quantised = (
+    exact, quantized = (
         core.compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)["anomaly_map"]
         for xml in (exported[2], path)
     )
-    assert 0 < np.abs(exact - quantised).mean() < 0.05
+    assert 0 < np.abs(exact - quantized).mean() < 0.05
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
-def test_eight_bits_have_statistics_of_their_own(model: Ear, good: Folder) -> None:
-    """What quantisation adds to the residual counts as normal; without validation images thresholds stay."""
+def test_int8_have_statistics_of_their_own(model: Ear, good: Folder) -> None:
+    """What quantization adds to the residual counts as normal; without validation images thresholds stay."""
     trained = model.model.anomaly_map.mean.clone()
     images = CalibrationImages(good, model.pre_processor)
-    with calibrated_to_eight_bits(model.model, model.post_processor, images, (32, 32)):
-        assert not torch.equal(model.model.anomaly_map.mean, trained)
-        assert model.post_processor.image_threshold == pytest.approx(0.4)
+    copied, thresholds = recalibrate(model.model, model.post_processor, images, (32, 32))
+    assert not torch.equal(copied.anomaly_map.mean, trained)
+    assert thresholds.image_threshold == pytest.approx(0.4)
     assert torch.equal(model.model.anomaly_map.mean, trained)
 
 
-def test_eight_bits_have_thresholds_of_their_own(
+def test_int8_have_thresholds_of_their_own(
     model: Ear, good: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those of its scores on validation images, which also tell what is lost; the trained model keeps its own."""
@@ -214,16 +220,16 @@ def test_eight_bits_have_thresholds_of_their_own(
         name="both", root=good.root, normal_dir="good", abnormal_dir=tmp_path / "defective", num_workers=0,
         normal_split_ratio=0.4, val_split_mode="same_as_test", seed=0,
     )  # fmt: skip
-    monkeypatch.setattr(quantization, "MAX_LOSS", -1)
+    monkeypatch.setattr(int8, "MAX_LOSS", -1)
     path = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
-    (said,) = (record for record in caplog.records if record.name == quantization.__name__)
+    (said,) = (record for record in caplog.records if record.name == int8.__name__)
     assert said.levelname == "WARNING"
-    assert "with eight bits" in said.getMessage()
+    assert "in int8" in said.getMessage()
     line = Line(DeployedModel(path, "latency"), tmp_path, heat_maps=False, anomaly_maps=False)
     files = [Path(item) for item in datamodule.val_data.samples["image_path"]]
     scores = [scores for _, scores in line.run({Path(file.name): file for file in files})]
     threshold = float(openvino.Core().read_model(path).get_rt_info(["anomalib_ear", "image_threshold"]).astype(str))
-    # The best threshold is one of the scores, but for what rounding to eight bits makes of another resize.
+    # The best threshold is one of the scores, but for what rounding to int8 makes of another resize.
     assert min(abs(score.raw - threshold) for score in scores) < 1e-3
     assert min(abs(score.normalised - 0.5) for score in scores) < 1e-3
     assert threshold != pytest.approx(0.4, abs=5e-3)
@@ -231,8 +237,150 @@ def test_eight_bits_have_thresholds_of_their_own(
 
 
 @pytest.mark.parametrize(("kind", "named"), [("INT8_PTQ", "--data"), ("INT8_ACQ", "test images")])
-def test_eight_bits_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: Path) -> None:
+def test_int8_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: Path) -> None:
     """Without training images there are no ranges; test images choose nothing."""
     with pytest.raises(ValueError, match=named):
         model.to_openvino(tmp_path, compression_type=CompressionType[kind])
     assert not list(tmp_path.iterdir())
+
+
+def split(root: Path, **arguments: object) -> Folder:
+    """Return the tiny surfaces as ``folder_arguments`` split them, but for some arguments."""
+    return Folder(
+        **{"name": "surface", "root": root, "normal_dir": "good", "abnormal_dir": "defective", "mask_dir": "masks"}
+        | {"num_workers": 0, "val_split_mode": "from_train", "val_split_ratio": 0.2, "seed": 0}
+        | arguments
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the checkpoint of a model trained on the tiny surfaces."""
+    root = tmp_path_factory.mktemp("trained")
+    engine = Engine(max_epochs=1, default_root_dir=root, accelerator="cpu", logger=False)
+    ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
+    engine.fit(ear, datamodule=split(surfaces))
+    engine.trainer.save_checkpoint(root / "model.ckpt")
+    return root / "model.ckpt"
+
+
+@pytest.mark.parametrize("compression", [(), ("--compression_type", "INT8_PTQ")], ids=["float", "int8"])
+def test_the_command_ends_with_what_it_wrote(
+    checkpoint: Path, surfaces: Path, compression: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It does not drown in lines about constants: the files, where they are and how large, stand at the end."""
+    data = folder_arguments(surfaces) if compression else []
+    done = cli(
+        "export", "--model", "Ear", "--export_type", "openvino", "--ckpt_path", checkpoint, *compression, *data,
+        "--export_root", tmp_path, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) < 30, done.stderr
+    assert len(done.stdout.splitlines()) < 40, done.stdout
+    (said,) = [line for line in lines[-3:] if "Wrote" in line]
+    for suffix in (".xml", ".bin"):
+        file = (tmp_path / "weights" / "openvino" / "model.xml").with_suffix(suffix).resolve()
+        assert f"{file} ({file.stat().st_size / 1e6:.1f} MB)" in said
+    assert "Replaced" not in done.stdout + done.stderr
+    assert "nncf" not in done.stdout + done.stderr
+
+
+def test_loggers_are_as_before_and_warnings_are_seen(
+    model: Ear, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is silenced for an export is loud again afterwards, also after one that failed."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", export.__name__)]
+    for each in loggers:
+        monkeypatch.setattr(each, "level", logging.DEBUG)
+    model.to_openvino(tmp_path)
+    with pytest.raises(Exception, match="no_such_thing"):
+        model.to_onnx(tmp_path, no_such_thing=1)
+    assert [each.level for each in loggers] == [logging.DEBUG] * len(loggers)
+    with int8.only_warnings("onnx_ir"):
+        logging.getLogger("onnx_ir.passes").warning("seen")
+        logging.getLogger("onnx_ir.passes").info("not seen")
+    assert "seen" in caplog.messages
+    assert "not seen" not in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"seed": 1}, "validation images were trained on.*seed is 1, was 0"),
+        ({"val_split_ratio": 0.4}, "validation images were trained on.*val_split_ratio is 0.4, was 0.2"),
+        ({"val_split_mode": "same_as_test"}, "4 of 20 training images were not trained on .4 of them validated."),
+        ({"normal_dir": "defective", "abnormal_dir": "good"}, "training images were not trained on"),
+    ],
+    ids=str,
+)
+def test_int8_from_another_split_are_refused(
+    checkpoint: Path, surfaces: Path, arguments: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    """Statistics would come from the wrong images and thresholds from those trained on: labels would flip."""
+    model = Ear.load_from_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match=told):
+        model.to_openvino(
+            tmp_path,
+            compression_type=CompressionType.INT8_PTQ,
+            datamodule=split(surfaces, **arguments | {"mask_dir": None}),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_from_the_same_files_elsewhere(
+    checkpoint: Path, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A data set that was moved is the same; it is known by its files, not by their place."""
+    shutil.copytree(surfaces, tmp_path / "moved to")
+    model = Ear.load_from_checkpoint(checkpoint)
+    model.to_openvino(
+        tmp_path / "model", compression_type=CompressionType.INT8_PTQ, datamodule=split(tmp_path / "moved to")
+    )
+    assert not [record for record in caplog.records if "--data" in record.getMessage()]
+
+
+def test_what_only_should_be_known_is_told() -> None:
+    """Fewer training images, and other validation images that were not trained on, are no error."""
+    trained = {"train": ["a", "b", "c"], "validation": ["d 0 ", "e 1 "], "settings": {"seed": None}}
+    assert training_data.compare(trained, trained) == ("", "")
+    error, warning = training_data.compare(trained, trained | {"train": ["a", "b"], "validation": ["d 0 ", "f 1 "]})
+    assert not error
+    assert "1 of 3 images that were trained on" in warning
+    assert "of 2 validation images 1 are the same" in warning
+    _, warning = training_data.compare(trained, trained | {"validation": ["d 0 ", "e 0 "]})
+    assert "of 2 validation images 1 are the same" in warning  # another label
+    _, warning = training_data.compare(trained, trained | {"validation": None})
+    assert "cannot be compared" in warning
+
+
+def test_a_model_that_does_not_know_its_data_says_so(
+    model: Ear, good: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of checkpoints of earlier versions."""
+    model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=good)
+    assert any("does not say what it was trained on" in message for message in caplog.messages)
+
+
+def test_the_model_s_resize_stands_in_for_the_data_s(model: Ear, surfaces: Path) -> None:
+    """As in training: another one beside it would give int8 other statistics than the trained model's."""
+    plain, resized = (
+        CalibrationImages(split(surfaces, augmentations=augmentations), model.pre_processor)
+        for augmentations in (None, Resize((8, 8)))
+    )
+    assert len(plain) == len(resized) == 16
+    np.testing.assert_array_equal(plain[3], resized[3])
+
+
+def test_the_stock_inferencer_in_the_precision_of_the_scores(
+    model: Ear, exported: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU with bfloat16 OpenVINO takes that by itself; told to take float32 it gives the trained model's score."""
+    monkeypatch.chdir(tmp_path)  # the inferencer puts its cache into the working directory
+    image = np.random.default_rng(3).integers(0, 256, (45, 50, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = model.post_processor(model.model(model.pre_processor.transform(tensor))).pred_score.item()
+    for path in exported[1:]:
+        inferencer = OpenVINOInferencer(path, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+        assert inferencer.predict(image).pred_score.item() == pytest.approx(expected, abs=1e-5)

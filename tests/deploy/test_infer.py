@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 def command(model: Path, source: Path | str, output: Path, *options: object) -> list[str]:
     """Return the command line."""
     arguments = ["--model", model, "--input", source, "--output", output, *options]
-    return [sys.executable, "-m", "anomalib_ear.deploy.infer", *map(str, arguments)]
+    return [sys.executable, "-m", "anomalib_ear.infer", *map(str, arguments)]
 
 
 def infer(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -152,7 +152,7 @@ def test_files_and_patterns_are_taken_too(exported: Path, folder: Path, tmp_path
     infer(exported, folder / "part001.png", tmp_path / "one")
     assert [row["path"] for row in table(tmp_path / "one")] == ["part001.png"]
     infer(exported, f"{folder}/**/part00[03].png", tmp_path / "some")
-    assert [row["path"] for row in table(tmp_path / "some")] == ["part000.png", "part003.png"]
+    assert [row["path"] for row in table(tmp_path / "some")] == ["shift 2/part000.png", "shift 2/part003.png"]
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on(exported: Path, tmp_path: Path, how: signal.
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({}, "--resume"),
+        ({}, "--resume true"),
         ({"--resume": "true", "--threshold": "0.7"}, "begun with another threshold"),
         ({"--input": "nowhere/*.png"}, "no photographs at 'nowhere/*.png'"),
         ({"--model": "nowhere.xml"}, "no file nowhere.xml"),
@@ -225,7 +225,7 @@ def test_runs_where_there_is_neither_torch_nor_anomalib(exported: Path, folder: 
     """In an environment with what the README says to install."""
     venv.create(tmp_path / "line-env", with_pip=True)
     python = tmp_path / "line-env" / "bin" / "python"
-    packages = ["openvino", "pillow", "jsonargparse", "tqdm"]
+    packages = ["openvino", "pillow", "jsonargparse[signatures]", "tqdm"]
     for arguments in (packages, ["--no-deps", str(REPOSITORY)]):
         done = subprocess.run(
             [python, "-m", "pip", "install", "-q", *arguments], capture_output=True, text=True, check=False
@@ -238,3 +238,8 @@ def test_runs_where_there_is_neither_torch_nor_anomalib(exported: Path, folder: 
     done = subprocess.run(run, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(table(tmp_path / "out")) == 6
+    shown = subprocess.run(
+        [*run[:3], "--help"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
+    )
+    assert "Score photographs with an exported model." in shown.stdout
+    assert "is the trained threshold" in " ".join(shown.stdout.split())

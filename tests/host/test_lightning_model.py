@@ -15,8 +15,9 @@ from anomalib.engine import Engine
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from anomalib_ear import Ear, torch_model
-from anomalib_ear.host.lightning_model import DEFAULT_EPOCHS
+from anomalib_ear import Ear
+from anomalib_ear.host.training import DEFAULT_EPOCHS
+from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention
 from conftest import Run, cli, folder_arguments, use
 

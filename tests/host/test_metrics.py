@@ -3,14 +3,21 @@
 
 """Tests of the pixel metrics in constant memory, against anomalib's own."""
 
+import logging
+import re
+from pathlib import Path
+
 import anomalib.metrics
 import pytest
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import Folder, ImageBatch
+from anomalib.engine import Engine
 from anomalib.metrics import AnomalibMetric
 
-from anomalib_ear import Ear, metrics
+from anomalib_ear import Ear
+from anomalib_ear.host import metrics
 from anomalib_ear.host.post_processing import EarPostProcessor
+from conftest import cli
 
 FIELDS = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_"}
 NAMES = ("AUROC", "AUPRO", "F1AdaptiveThreshold")
@@ -112,3 +119,77 @@ def test_ear_uses_them_by_default() -> None:
     for holder in (Ear.configure_evaluator(), EarPostProcessor()):
         kept = [module for module in holder.modules() if isinstance(module, keeping)]
         assert all("anomaly_map" not in module.fields for module in kept)
+
+
+ALL = {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score"}
+
+
+@pytest.fixture(scope="module")
+def trained(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ear, Path]:
+    """Return a model that is hardly trained, and its checkpoint."""
+    root = tmp_path_factory.mktemp("trained")
+    model = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
+    engine = Engine(max_epochs=1, default_root_dir=root, accelerator="cpu", logger=False)
+    engine.fit(model, datamodule=folder(surfaces, abnormal_dir="defective", mask_dir="masks"))
+    engine.trainer.save_checkpoint(root / "model.ckpt")
+    return model, root / "model.ckpt"
+
+
+def folder(surfaces: Path, **arguments: object) -> Folder:
+    """Return the tiny surfaces, a fifth of the good ones for the test."""
+    return Folder(
+        **{"name": "surface", "root": surfaces, "normal_dir": "good", "normal_split_ratio": 0.2, "num_workers": 0}
+        | {"val_split_mode": "from_train", "val_split_ratio": 0.2, "seed": 0, "eval_batch_size": 3}
+        | arguments
+    )
+
+
+def outcome(model: Ear, datamodule: Folder, root: Path) -> dict[str, float]:
+    """Return what a test prints, image by image."""
+    engine = Engine(default_root_dir=root, accelerator="cpu", logger=False)
+    return dict(engine.test(model, datamodule=datamodule)[0])
+
+
+def test_metrics_that_mean_nothing_are_not_printed(
+    trained: tuple[Ear, Path], surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says why, and the next test of the same model is as if there had been no other."""
+    model, _ = trained
+    both = folder(surfaces, abnormal_dir="defective", mask_dir="masks")
+    before = outcome(model, both, tmp_path)
+    assert set(before) == ALL
+    for given, printed, reasons in (
+        ({}, set(), ["image_AUROC, image_F1Score (no defective image)", "pixel_AUROC, pixel_F1Score (no"]),
+        ({"abnormal_dir": "defective"}, {"image_AUROC", "image_F1Score"}, ["pixel_AUROC, pixel_F1Score (no masks)"]),
+    ):
+        caplog.clear()
+        assert set(outcome(model, folder(surfaces, **given), tmp_path)) == printed
+        (said,) = [record for record in caplog.records if record.name == metrics.__name__]
+        assert said.levelno == logging.WARNING
+        assert all(reason in said.getMessage() for reason in reasons), said.getMessage()
+    caplog.clear()
+    assert outcome(model, both, tmp_path) == before
+    assert not [record for record in caplog.records if record.name == metrics.__name__]
+
+
+def test_without_good_images_there_is_an_f1_score_only(
+    trained: tuple[Ear, Path], surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Areas under curves need both kinds."""
+    datamodule = folder(surfaces, abnormal_dir="defective", mask_dir="masks")
+    datamodule.setup()
+    defective = datamodule.test_data.samples.index[datamodule.test_data.samples.label_index == 1]
+    datamodule.test_data = datamodule.test_data.subsample(list(defective))
+    datamodule._is_setup = True
+    assert set(outcome(trained[0], datamodule, tmp_path)) == {"image_F1Score", "pixel_AUROC", "pixel_F1Score"}
+    assert "Not computed: image_AUROC (no good image)." in caplog.messages
+
+
+def test_the_command_does_not_print_them_either(trained: tuple[Ear, Path], surfaces: Path, tmp_path: Path) -> None:
+    """A zero would read as if nothing were found."""
+    data = ("--data", "Folder", "--data.name", "surface", "--data.root", surfaces, "--data.normal_dir", "good",
+            "--data.abnormal_dir", "null", "--data.num_workers", "0")  # fmt: skip
+    done = cli("test", "--model", "Ear", "--model.visualizer", "false", "--ckpt_path", trained[1], *data, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Not computed: image_AUROC, image_F1Score (no defective image)" in done.stdout + done.stderr
+    assert not re.search(r"(AUROC|F1Score)\W+\d", done.stdout)

@@ -3,13 +3,18 @@
 
 """Pictures: each step of the method, at the image's own proportions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from anomalib.data import ImageBatch
-from test_torch_model import build, images
+from anomalib.data import Folder, ImageBatch
+from anomalib.engine import Engine
+from PIL import Image
+from test_model import build, images
 
-from anomalib_ear.host.visualizer import PANEL_SIZE, draw
+from anomalib_ear import Ear
+from anomalib_ear.host.visualizer import PANEL_SIZE, EarVisualizer, draw
 
 TITLES = ["Image", "Ground truth", "Excised", "Recovered", "Anomaly map", "Prediction"]
 
@@ -50,3 +55,71 @@ def test_the_heat_map_s_scale_is_fixed(level: float) -> None:
     panel = np.asarray(draw(build().eval(), shown)[0]["Anomaly map"])[PANEL_SIZE // 2 :]
     red, blue = panel[..., 0].mean(), panel[..., 2].mean()
     assert (red > blue) == (level > 0.5)
+
+
+@pytest.fixture(scope="module")
+def model() -> Ear:
+    """Return a model that is calibrated, and not trained."""
+    ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none")
+    ear.model.keep_for_calibration(images(4, (32, 32)))
+    ear.model.calibrate()
+    return ear
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> dict[Path, int]:
+    """Return photographs in folders of one name, with suffixes of their own, and the brightness of each."""
+    names = ["a/part/001.png", "b/part/001.png", "b/part/001.bmp", "b/part/002.png", "part/001.png", "c/x/part/001.png"]
+    brightness = {tmp_path / "parts" / name: 40 * index + 20 for index, name in enumerate(names)}
+    for path, grey in brightness.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (grey,) * 3).save(path)
+    return brightness
+
+
+def shown(pictures: Path) -> dict[str, int]:
+    """Return the brightness of the image in each picture."""
+    found = {}
+    for path in pictures.rglob("*.*"):
+        with Image.open(path) as picture:
+            found[path.relative_to(pictures).as_posix()] = picture.convert("L").getpixel(
+                (PANEL_SIZE // 2, PANEL_SIZE - 9)
+            )
+    return found
+
+
+def test_no_picture_of_a_run_overwrites_another(model: Ear, parts: dict[Path, int], tmp_path: Path) -> None:
+    """Each photograph of a tree has a picture, named after it and its folders; a second run has the same names."""
+    model.visualizer.output_dir = tmp_path / "pictures"
+    for _ in range(2):
+        engine = Engine(default_root_dir=tmp_path / "run", accelerator="cpu", logger=False)
+        engine.predict(model, data_path=tmp_path / "parts")
+        pictures = shown(tmp_path / "pictures")
+        assert sorted(pictures.values()) == sorted(parts.values()), pictures
+        for name, grey in pictures.items():
+            (source,) = [path for path, other in parts.items() if other == grey]
+            assert source.as_posix().endswith(name)
+
+
+def test_folders_of_one_name_are_tested_side_by_side(model: Ear, parts: dict[Path, int], tmp_path: Path) -> None:
+    """Several folders of defective photographs may hold files of one name."""
+    model.visualizer.output_dir = tmp_path / "pictures"
+    root = tmp_path / "parts"
+    datamodule = Folder(
+        name="surface", root=root, normal_dir="part", normal_test_dir="b/part", num_workers=0,
+        abnormal_dir=["a/part", "c/x/part"], val_split_mode="none",
+    )  # fmt: skip
+    engine = Engine(default_root_dir=tmp_path / "run", accelerator="cpu", logger=False)
+    engine.test(model, datamodule=datamodule)
+    expected = [grey for path, grey in parts.items() if path.relative_to(root).parts[0] != "part"]
+    assert sorted(shown(tmp_path / "pictures").values()) == sorted(expected)
+
+
+def test_a_folder_at_the_root_of_the_disk(tmp_path: Path) -> None:
+    """A path that ends where another's begins has a number, there being no more folders to name."""
+    visualizer = EarVisualizer()
+    names = [
+        visualizer._reserve(tmp_path / "part" / "1.png", Path(path), tmp_path)
+        for path in ("/mnt/part/1.png", "/part/1.png", "/mnt/part/1.png")
+    ]
+    assert [name.relative_to(tmp_path).as_posix() for name in names] == ["part/1.png", "1_2.png", "part/1.png"]

@@ -8,7 +8,7 @@ import torch
 
 from anomalib_ear.method.masking import AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Prediction, Recovery
-from anomalib_ear.method.spaces import PixelSpace
+from anomalib_ear.method.spaces import FeatureSpace, PixelSpace
 from anomalib_ear.method.unet import SkipGatedUNet
 
 BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order than those of one image
@@ -164,6 +164,17 @@ def test_bad_images_are_refused(model: EarModel, image: torch.Tensor, named: str
     """One error says what is wrong, in training as in inference."""
     with pytest.raises(ValueError, match=named):
         model.train(training)(image)
+
+
+@pytest.mark.parametrize(("levels", "least"), [(3, 64), (6, 512)])
+def test_the_least_size_is_in_pixels(levels: int, least: int) -> None:
+    """The deepest level of the U-Net has a position to look at, each of 16 pixels and more."""
+    space = FeatureSpace()
+    unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, (2,) * levels)
+    model = EarModel(space=space, unet=unet).eval()
+    assert model(torch.rand(1, 3, least, least)).anomaly_map.isfinite().all()
+    with pytest.raises(ValueError, match=f"at least {least} x {least}"):
+        model(torch.rand(1, 3, least, least - 1))
 
 
 class TestRandomMasks:

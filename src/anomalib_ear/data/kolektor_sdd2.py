@@ -19,9 +19,8 @@ Reference:
 import logging
 import re
 from pathlib import Path
-from typing import cast
 
-from anomalib.data import AnomalibDataset, ImageItem
+from anomalib.data import AnomalibDataset
 from anomalib.data.errors import MisMatchError
 from anomalib.data.utils import DownloadInfo, LabelName, Split, TestSplitMode, ValSplitMode
 from anomalib.utils.path import resolve_dataset_root
@@ -31,6 +30,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.data.download import download_archive
 from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
+from anomalib_ear.images import read_mask, read_size
 
 logger = logging.getLogger(__name__)
 
@@ -78,19 +78,6 @@ class KolektorSDD2Dataset(AnomalibDataset):
         self.root = resolve_dataset_root(root, "kolektor_sdd2")
         self.split = split
         self.samples = make_kolektor_sdd2_dataset(self.root, split)
-
-    def __getitem__(self, index: int) -> ImageItem:
-        """Read a sample.
-
-        Raises:
-            OSError: If its image or mask cannot be read any more.
-        """
-        try:
-            return cast("ImageItem", super().__getitem__(index))
-        except OSError as error:
-            sample = self.samples.iloc[index]
-            msg = f"cannot read '{sample.image_path}' or its mask '{sample.mask_path}': {error}"
-            raise OSError(msg) from error
 
 
 def make_kolektor_sdd2_dataset(root: str | Path, split: str | Split | None = None) -> DataFrame:
@@ -162,22 +149,18 @@ def _and_more(names: list[str]) -> str:
 
 def _label(image_path: Path, mask_path: Path) -> LabelName:
     """Check that image and mask can be read and fit, and return what the mask says."""
-    path = image_path
+    height, width = read_size(image_path)
     try:
-        with Image.open(path) as image:
-            size = image.size
+        with Image.open(image_path) as image:
             image.verify()
-        path = mask_path
-        with Image.open(path) as mask:
-            mask_size = mask.size
-            defective = mask.convert("L").getbbox() is not None
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a PNG file that is damaged inside
-        msg = f"cannot read '{path}': {error}"
+        msg = f"cannot read '{image_path}': {error}"
         raise OSError(msg) from error
-    if size != mask_size:
-        msg = f"mask '{mask_path}' has {mask_size[0]} x {mask_size[1]} pixels, its image {size[0]} x {size[1]}"
+    mask = read_mask(mask_path)
+    if mask.shape != (height, width):
+        msg = f"mask '{mask_path}' has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
         raise MisMatchError(msg)
-    return LabelName.ABNORMAL if defective else LabelName.NORMAL
+    return LabelName.ABNORMAL if mask.any() else LabelName.NORMAL
 
 
 def count_samples(root: Path) -> dict[str, tuple[int, int]]:
@@ -209,9 +192,9 @@ class KolektorSDD2(ThinDefects):
     Training images are the 2085 normal ones of ``train/``, less those held out for validation; test images are all 1004
     of ``test/``. The 246 defective images of ``train/`` serve validation and are never trained on.
 
-    Images are about 230 x 630 pixels and vary by a few. Give the model 608 x 224 (height x width): that keeps the
-    aspect ratio within 1 %, loses 3 % of the resolution, and is a multiple of 32, which U-Nets and most backbones want.
-    At any size, no defect is lost when masks are resized.
+    Images are about 230 x 630 pixels and vary by a few. Give the model 704 x 256 (height x width): that keeps the
+    aspect ratio within 1 %, loses nothing of the resolution, and is a multiple of 64, so that Ear pads nothing. At any
+    size, no defect is lost when masks are resized.
 
     Args:
         root (Path | str | None): Path to the root of the dataset; it is downloaded there if the folder does not exist

@@ -12,10 +12,11 @@ from typing import cast
 import numpy as np
 import torch
 from anomalib.data import AnomalibDataset, ImageItem
-from anomalib.data.utils import LabelName, Split, read_image
+from anomalib.data.utils import LabelName, Split
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_ear.data.masks import keep_thin_defects
+from anomalib_ear.data.reading import read_image
 from anomalib_ear.data.surfaces import DEFECTS
 
 

@@ -8,9 +8,10 @@ itself where there is AMX, and scores drift; and a normalised score can only be 
 normalised it.
 """
 
+import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,22 @@ from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
 from torch import nn
 from torch.export import Dim
 
-from anomalib_ear.deploy.int8 import CalibrationImages, calibrated_to_eight_bits, quantise
-from anomalib_ear.deploy.runtime import METADATA
+from anomalib_ear.deploy import training_data
+from anomalib_ear.deploy.int8 import (
+    TALKATIVE,
+    CalibrationImages,
+    only_warnings,
+    quantize,
+    recalibrate,
+)
 from anomalib_ear.deploy.resize import ExportableResize
+from anomalib_ear.deploy.runtime import METADATA
 from anomalib_ear.method.model import EarModel
+
+# Key in a checkpoint.
+_TRAINING_DATA = "anomalib_ear_training_data"
+
+logger = logging.getLogger(__name__)
 
 
 class EarExportMixin(ExportMixin):
@@ -38,6 +51,34 @@ class EarExportMixin(ExportMixin):
     model: EarModel
     pre_processor: nn.Module | None
     post_processor: nn.Module | None
+    # What it was trained on, and the files that this was noted of.
+    _training_data: training_data.Record | None = None
+    _recorded: list[str] | None = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what the model was trained and validated on."""
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]  # anomalib's module comes next
+        self._record_training_data()
+        if self._training_data is not None:
+            checkpoint[_TRAINING_DATA] = self._training_data
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what the checkpoint was trained and validated on."""
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        self._training_data = checkpoint.get(_TRAINING_DATA)
+
+    def _record_training_data(self) -> None:
+        """Note the data of the training that this model is in, or has just had; reads each file, once per training."""
+        trainer = getattr(self, "_trainer", None)
+        train = getattr(getattr(trainer, "train_dataloader", None), "dataset", None)
+        if trainer is None or train is None:
+            return
+        loaders = trainer.val_dataloaders
+        validation = getattr(loaders[0] if isinstance(loaders, list) and loaders else loaders, "dataset", None)
+        files = training_data.files(train, validation)
+        if files != self._recorded:
+            self._training_data = training_data.record(train, validation, trainer.datamodule)
+            self._recorded = files
 
     def to_onnx(
         self,
@@ -51,21 +92,21 @@ class EarExportMixin(ExportMixin):
         Raises:
             ValueError: If the model is not trained.
         """
-        self._insist_on_training()
+        self.insist_on_training()
         if input_size is None:
-            # The least size is what anomalib traces with, and a traced 1 is never dynamic: neither the deepest level of
-            # the U-Net nor a cell of the anomaly map may have a side of one position.
-            cells = self.model.anomaly_map.whitening.shape[:2]
-            height, width = (2 * max(self.model.stride, self.model.position * count) + 1 for count in cells)
+            # The least size is what anomalib traces with, and a traced 1 is never dynamic: nothing may have a side of
+            # one position.
+            height, width = (2 * side + 1 for side in self.model.least_size)
             shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
-        path: Path = super().to_onnx(
-            export_root, model_file_name, input_size, **{"opset_version": 18, "external_data": False} | kwargs
-        )
+        defaults = {"opset_version": 18, "external_data": False, "verbose": False}
+        with only_warnings(*TALKATIVE):
+            path: Path = super().to_onnx(export_root, model_file_name, input_size, **defaults | kwargs)
         model = onnx.load(path)
         for name, value in describe(self.post_processor).items():
             model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
         onnx.save(model, path)
+        _tell(path)
         return path
 
     def to_openvino(  # type: ignore[override]  # all that is missing is passed on
@@ -79,29 +120,36 @@ class EarExportMixin(ExportMixin):
     ) -> Path:
         """Export as anomalib does, with OpenVINO's own resize before a network of one size.
 
-        Compressed to ``INT8_PTQ``, the convolutions compute with eight bits and all else in float: the difference
+        Compressed to ``INT8_PTQ``, the convolutions compute in int8 and all else in float: the difference
         between image and recovery is small. Ranges and the statistics of that difference are taken from the
         datamodule's training images, thresholds from its validation images; what anomalib takes ranges from are
         validation images, and it keeps the statistics and thresholds of another precision.
 
         Raises:
-            ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule or with a pre-processing
-                that is not one resize, or for ``INT8_ACQ``, which chooses by test images.
+            ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule, with one that splits
+                otherwise than the training's, or with a pre-processing that is not one resize, or for ``INT8_ACQ``,
+                which chooses by test images.
         """
-        self._insist_on_training()
+        self.insist_on_training()
         if compression_type == CompressionType.INT8_ACQ:
             msg = "INT8_ACQ chooses what to compress by the test images' labels: use --compression_type INT8_PTQ."
             raise ValueError(msg)
         arguments = {"compression_type": compression_type, "datamodule": datamodule} | kwargs
-        with without_resize(self.pre_processor) as size, ExitStack() as stack:
+        trained = self.model, self.post_processor
+        with without_resize(self.pre_processor) as size:
             if compression_type == CompressionType.INT8_PTQ:
                 if datamodule is None or size is None or not isinstance(self.pre_processor, PreProcessor):
                     msg = "INT8_PTQ needs --data, for its training images, and no pre-processing but a resize."
                     raise ValueError(msg)
                 images = CalibrationImages(datamodule, self.pre_processor)
-                stack.enter_context(calibrated_to_eight_bits(self.model, self.post_processor, images, size))
-            path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
-            description = describe(self.post_processor)
+                self._insist_on_training_data(images)
+                self.model, self.post_processor = recalibrate(*trained, images, size)
+            try:
+                with only_warnings(__name__):  # the ONNX model in between is gone when this is done
+                    path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
+                description = describe(self.post_processor)
+            finally:
+                self.model, self.post_processor = trained
         model = openvino.Core().read_model(path)
         vectorise_logarithms(model)
         if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
@@ -113,6 +161,7 @@ class EarExportMixin(ExportMixin):
             openvino.save_model(model, Path(folder, path.name), compress_to_fp16=False)
             for suffix in (".bin", ".xml"):
                 Path(folder, path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+        _tell(path, path.with_suffix(".bin"))
         return path
 
     def _compress_ov_model(
@@ -124,7 +173,7 @@ class EarExportMixin(ExportMixin):
     ) -> openvino.Model:
         """Compress as anomalib does, but for ``INT8_PTQ``."""
         if compression_type == CompressionType.INT8_PTQ and datamodule and isinstance(self.pre_processor, PreProcessor):
-            return quantise(model, CalibrationImages(datamodule, self.pre_processor))
+            return quantize(model, CalibrationImages(datamodule, self.pre_processor))
         return super()._compress_ov_model(model, compression_type, datamodule, *args)
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's
@@ -133,14 +182,49 @@ class EarExportMixin(ExportMixin):
         Raises:
             ValueError: If the model is not trained.
         """
-        self._insist_on_training()
+        self.insist_on_training()
         path: Path = super().to_torch(*args, **kwargs)
+        _tell(path)
         return path
 
-    def _insist_on_training(self) -> None:
-        if len(self.model.calibration_images) == 0:
+    def insist_on_training(self) -> None:
+        """Refuse a model whose scores would mean nothing.
+
+        Raises:
+            ValueError: If it is not trained, or its training was interrupted since it was last calibrated.
+        """
+        if not self.model.anomaly_map.mean.any():
             msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
             raise ValueError(msg)
+        if not self.model.is_calibrated:
+            msg = "the training of this model was interrupted: give the last checkpoint that it wrote with --ckpt_path."
+            raise ValueError(msg)
+
+    def _insist_on_training_data(self, images: CalibrationImages) -> None:
+        """Refuse data whose training images were not trained on, or whose validation images were."""
+        self._record_training_data()
+        if self._training_data is None:
+            logger.warning("The model does not say what it was trained on: make sure that --data splits as then.")
+            return
+        given = training_data.record(images.train, images.validated, images.datamodule)
+        if given is None:
+            logger.warning("--data has no files: make sure that it splits as in training.")
+            return
+        error, warning = training_data.compare(self._training_data, given)
+        if error:
+            msg = (
+                f"--data is not what the model was trained on: {error}. Give the training's --data with the same "
+                "settings (and files), or train again."
+            )
+            raise ValueError(msg)
+        if warning:
+            logger.warning("--data differs from the training's: %s.", warning)
+
+
+def _tell(*files: Path) -> None:
+    """Say what was written, where, and how large it is."""
+    sizes = (f"{file.resolve()} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
+    logger.info("Wrote %s.", " and ".join(sizes))
 
 
 def describe(post_processor: nn.Module | None) -> dict[str, str]:

@@ -1,19 +1,20 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Eight bits for deployment, without labels and without test images.
+"""INT8 for deployment, without labels and without test images.
 
-Only convolutions compute with eight bits. The difference between image and recovery is small, and is judged by how it
-varies on defect-free images: what eight bits add to it varies too, so these statistics are taken from the quantised
+Only convolutions compute in int8. The difference between image and recovery is small, and is judged by how it
+varies on defect-free images: what rounding adds to it varies too, so these statistics are taken from the quantized
 network. What that is worth is in benchmarks/studies.md, section 11. Thresholds too are taken anew, from the validation
 images, which also tell what is lost.
 """
 
 import copy
+import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,12 +28,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
+from anomalib_ear.method.calibration import regroup
 from anomalib_ear.method.model import EarModel
 
 # Training images that give the ranges of activations, evenly spaced.
 RANGE_IMAGES = 32
-# Image AUROC that eight bits may lose on the validation images before the user is warned.
+# Image AUROC that int8 may lose on the validation images before the user is warned.
 MAX_LOSS = 0.005
+
+# Loggers that tell of each constant of an exported graph, a thousand lines in all.
+TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")
 
 logger = logging.getLogger(__name__)
 
@@ -45,24 +50,37 @@ class CalibrationImages:
     Args:
         datamodule: Has them.
         pre_processor: Resizes them.
+
+    Attributes:
+        datamodule: The datamodule.
+        train: Its training images.
+        validated: Its validation images, if it has any.
     """
 
     def __init__(self, datamodule: AnomalibDataModule, pre_processor: PreProcessor) -> None:
         datamodule.setup("fit")
-        self._dataset = datamodule.train_data
-        self._validation: AnomalibDataset | None = getattr(datamodule, "val_data", None)
+        self.datamodule = datamodule
+        self.train = datamodule.train_data
+        self.validated: AnomalibDataset | None = getattr(datamodule, "val_data", None)
         self._transform = cast("nn.Module", pre_processor.transform)
+        # As the host does for a training: the model's resize stands in for one of the data's own.
+        for dataset, augmentations in (
+            (self.train, datamodule.train_augmentations),
+            (self.validated, datamodule.val_augmentations),
+        ):
+            if dataset is not None:
+                datamodule._update_subset_augmentations(dataset, augmentations, self._transform)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.train)
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        image: Tensor = self._transform(self._dataset[index].image)
+        image: Tensor = self._transform(self.train[index].image)
         return image[None].numpy()
 
     def validation(self) -> Iterator[ImageBatch]:
         """Yield the validation images one by one, with their labels and masks."""
-        dataset = self._validation
+        dataset = self.validated
         if dataset is None:
             return
         for index in range(len(dataset)):
@@ -71,8 +89,22 @@ class CalibrationImages:
             yield batch
 
 
-def quantise(model: openvino.Model, images: "CalibrationImages | Sequence[NDArray[np.float32]]") -> openvino.Model:
-    """Let convolutions compute with eight bits.
+@contextmanager
+def only_warnings(*names: str) -> Iterator[None]:
+    """Let loggers and those below them tell warnings and errors only, for a while."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(max(each.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
+
+
+def quantize(model: openvino.Model, images: "CalibrationImages | Sequence[NDArray[np.float32]]") -> openvino.Model:
+    """Let convolutions compute in int8.
 
     Args:
         model: Network with an input ``(N, 3, H, W)``.
@@ -90,22 +122,23 @@ def quantise(model: openvino.Model, images: "CalibrationImages | Sequence[NDArra
     extremes = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
     )
-    quantised = nncf.quantize(
-        model,
-        dataset,
-        preset=nncf.QuantizationPreset.MIXED,  # not everything comes from a ReLU
-        subset_size=len(chosen),
-        ignored_scope=floating,
-        advanced_parameters=extremes,
-    )
-    return cast("openvino.Model", quantised)
+    # Progress bars, and a line for each operation that stays in float.
+    with only_warnings("nncf"), redirect_stdout(io.StringIO()):
+        quantized = nncf.quantize(
+            model,
+            dataset,
+            preset=nncf.QuantizationPreset.MIXED,  # not everything comes from a ReLU
+            subset_size=len(chosen),
+            ignored_scope=floating,
+            advanced_parameters=extremes,
+        )
+    return cast("openvino.Model", quantized)
 
 
-@contextmanager
-def calibrated_to_eight_bits(
+def recalibrate(
     model: EarModel, post_processor: nn.Module | None, images: CalibrationImages, size: tuple[int, int]
-) -> Iterator[None]:
-    """Give a model the statistics and thresholds of its quantised network, for a while.
+) -> tuple[EarModel, nn.Module | None]:
+    """Copy a model and its post-processor, with the statistics and thresholds of the quantized network.
 
     Args:
         model: A trained model in evaluation mode.
@@ -113,65 +146,60 @@ def calibrated_to_eight_bits(
         images: Give ranges, statistics and thresholds.
         size: Their height and width in pixels.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "residual.onnx")
-        network = _Residual(model).eval()
-        torch.onnx.export(
-            network, (torch.rand(1, 3, *size),), path, opset_version=18, external_data=False, verbose=False
-        )
-        quantised = quantise(openvino.convert_model(path), images)
-    compiled = openvino.compile_model(quantised, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def residual(image: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(compiled(image)[0].copy())
-
-    statistics = copy.deepcopy(model.anomaly_map)
+    residual = _quantized_residual(model, images, size)
+    copied, thresholds = copy.deepcopy(model), copy.deepcopy(post_processor)
     chosen = model.calibration_indices(len(images))
-    statistics.calibrate(torch.cat([residual(images[index]).half() for index in chosen]))
-    trained = model.anomaly_map
-    thresholds = copy.deepcopy(post_processor.state_dict()) if post_processor else {}
+    copied.anomaly_map.calibrate(list(regroup(residual(images[index]) for index in chosen)))
     exact: list[Tensor] = []
     found: list[Tensor] = []
     labels: list[Tensor] = []
     nobody: Any = None  # for hooks that take a trainer and a module, and use neither
-    try:
-        for batch in images.validation():
-            image = cast("Tensor", batch.image)
-            with torch.no_grad():
-                model.anomaly_map = trained
-                exact.append(model(image).pred_score)
-                model.anomaly_map = statistics
-                prediction = model.score(residual(image.numpy()), size)
-            found.append(prediction.pred_score)
-            labels.append(cast("Tensor", batch.gt_label))
-            if isinstance(post_processor, PostProcessor):
-                post_processor.on_validation_batch_end(nobody, nobody, batch.update(**prediction._asdict()))
-        if labels:
-            if isinstance(post_processor, PostProcessor):
-                post_processor.on_validation_epoch_end(nobody, nobody)
-            _compare(*(torch.cat(values) for values in (exact, found, labels)))
-        model.anomaly_map = statistics
-        yield
-    finally:
-        model.anomaly_map = trained
-        if post_processor:
-            post_processor.load_state_dict(thresholds)
+    for batch in images.validation():
+        image = cast("Tensor", batch.image)
+        with torch.no_grad():
+            exact.append(model(image).pred_score)
+            prediction = copied.score(residual(image.numpy()), size)
+        found.append(prediction.pred_score)
+        labels.append(cast("Tensor", batch.gt_label))
+        if isinstance(thresholds, PostProcessor):
+            thresholds.on_validation_batch_end(nobody, nobody, batch.update(**prediction._asdict()))
+    if labels:
+        if isinstance(thresholds, PostProcessor):
+            thresholds.on_validation_epoch_end(nobody, nobody)
+        _compare(*(torch.cat(values) for values in (exact, found, labels)))
+    return copied, thresholds
+
+
+def _quantized_residual(
+    model: EarModel, images: CalibrationImages, size: tuple[int, int]
+) -> Callable[[NDArray[np.float32]], Tensor]:
+    """Return the residual of an image ``(1, 3, *size)`` as the quantized network computes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "residual.onnx")
+        network = _Residual(model).eval()
+        with only_warnings(*TALKATIVE):
+            torch.onnx.export(
+                network, (torch.rand(1, 3, *size),), path, opset_version=18, external_data=False, verbose=False
+            )
+        quantized = quantize(openvino.convert_model(path), images)
+    compiled = openvino.compile_model(quantized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda image: torch.from_numpy(compiled(image)[0].copy())
 
 
 def _compare(exact: Tensor, found: Tensor, labels: Tensor) -> None:
-    """Say what eight bits lose on the validation images, if these can tell.
+    """Say what int8 loses on the validation images, if these can tell.
 
     Args:
         exact: Scores in float, ``(N,)``.
-        found: Scores with eight bits, ``(N,)``.
+        found: Scores in int8, ``(N,)``.
         labels: Which images are defective, ``(N,)`` bool.
     """
     if len(labels.unique()) < 2:
-        logger.info("The validation images do not tell what eight bits lose: that takes good and defective ones.")
+        logger.info("The validation images do not tell what int8 loses: that takes good and defective ones.")
         return
     before, after = (float(binary_auroc(scores, labels.long())) for scores in (exact, found))
     level = logging.WARNING if before - after > MAX_LOSS else logging.INFO
-    logger.log(level, "Image AUROC on the validation images: %.3f in float, %.3f with eight bits.", before, after)
+    logger.log(level, "Image AUROC on the validation images: %.3f in float, %.3f in int8.", before, after)
 
 
 class _Residual(nn.Module):

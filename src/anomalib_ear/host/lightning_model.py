@@ -9,7 +9,6 @@ Masking" (arXiv 2310.04010).
 
 import inspect
 import logging
-import math
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
@@ -21,29 +20,33 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
 from anomalib_ear.deploy.export import EarExportMixin
-from anomalib_ear.host import metrics
-from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.deploy.resize import exportable_transform
+from anomalib_ear.host import metrics
+from anomalib_ear.host.checks import check_datamodule
+from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export
+from anomalib_ear.host.training import Course, check_precision, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
+from anomalib_ear.method.attention import load_attention
+from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.model import EarModel, build_model
+from anomalib_ear.method.spaces import SPACES
 
 __all__ = ["Ear"]
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_EPOCHS = 20
-# What a trainer has that was told nothing, and nobody asks of it: recovery is learned in a few dozen epochs.
-_LIGHTNING_EPOCHS = 1000
+# Attentions whose weights may have to be downloaded.
+DOWNLOADED = frozenset({"dino", "dino8"})
 
 # What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
@@ -84,7 +87,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         mosaic_size: Side of the mosaic blocks that stand in an excised region, each the mean of what was there, in
             pixels or, of features, squares of 16 x 16 pixels. Defaults to none: the region is empty.
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
-            ``2 ** k`` pixels per side. Defaults to 16, 32, 64, 96, 128 for pixels and to 64, 96, 128 for features.
+            ``2 ** k`` pixels per side, or ``2 ** (k + 3)`` for features. Defaults to 16, 32, 64, 96, 128 for pixels
+            and to 64, 96, 128 for features.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
         seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
             are the datamodule's (``--data.seed``).
@@ -123,6 +127,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if image_size is not None and pre_processor is not True:
             msg = f"image_size={list(image_size)} and pre_processor exclude each other: give the size to the latter."
             raise ValueError(msg)
+        refuse_unused(locals())
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
             post_processor=post_processor,
@@ -130,7 +135,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             visualizer=visualizer,
         )
         self._export_with_antialias()
-        self._is_calibrated = False
+        self._has_weights = False
+        self._is_resumed = False
         self._first_epoch = 0
         self._seeded_epoch: int | None = None
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -151,16 +157,41 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         gates = self.hparams["skip_gates"]
         self.model.unet.gates = (False, *self.model.unet.gates[1:]) if gates is None else gates
 
+    @AnomalibModule.trainer.setter  # type: ignore[attr-defined,untyped-decorator]
+    def trainer(self, trainer: Trainer | None) -> None:
+        """Check what can be checked before any data is prepared, and limit the number of epochs where nobody did.
+
+        Later hooks come too late: Lightning replaces the missing number of epochs by one of its own.
+
+        Raises:
+            FileNotFoundError: If the file of the attention's weights is missing.
+            ValueError: For a precision that would convert the network, or a file of other weights.
+        """
+        AnomalibModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        if trainer is None:
+            return
+        check_precision(trainer)
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if limit_epochs(trainer):
+            logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", trainer.max_epochs)
+        self._is_resumed, self._first_epoch, self._seeded_epoch = False, trainer.current_epoch, None
+        attention = self.model.space.attention_name
+        if not self._has_weights and attention is not None and attention not in DOWNLOADED:
+            load_attention(attention)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Add what accompanies the training."""
+        return [*cast("Sequence[Callback]", super().configure_callbacks()), Course()]
+
     def setup(self, stage: str) -> None:
-        """Limit the number of epochs where nobody did."""
-        if stage == "fit" and self.trainer.max_epochs == _LIGHTNING_EPOCHS != self.hparams["max_epochs"]:
-            self.trainer.fit_loop.max_epochs = DEFAULT_EPOCHS
-            logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", DEFAULT_EPOCHS)
+        """Check the data before any of it is worked on."""
+        transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
+        check_datamodule(getattr(self.trainer, "datamodule", None), transform)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
         """Recover a batch of defect-free images and compare."""
         del args, kwargs
-        self._is_calibrated = False
         image = cast("Tensor", batch.image)
         self.model.keep_for_calibration(image)
         recovery = self.model(image)
@@ -175,16 +206,6 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         output: STEP_OUTPUT = batch.update(**self.model(batch.image)._asdict())
         return output
 
-    def on_fit_start(self) -> None:
-        """Load the attention, check the gates, and seed the first epoch where another optimizer was configured.
-
-        The attention stays in training mode, which changes nothing in it: Lightning warns of modules in the other one.
-        """
-        if self._first_epoch == 0:  # a checkpoint brings the weights
-            self.model.space.load_pretrained()
-        self._set_gates()
-        self._seed(self._first_epoch)
-
     def on_train_epoch_start(self) -> None:
         """Seed each epoch by its number, such that a resumed training goes on as an uninterrupted one."""
         self._seed(self.current_epoch)
@@ -195,22 +216,33 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             torch.manual_seed(self.hparams["seed"] + epoch)
             self._seeded_epoch = epoch
 
-    def on_validation_epoch_start(self) -> None:
-        """Calibrate before thresholds are taken."""
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            self._calibrate()
+    def begin(self) -> None:
+        """Forget earlier training images, and take over a learning rate that was found or given since."""
+        if not self._is_resumed:
+            self.model.forget()
+            if isinstance(self.post_processor, PostProcessor):
+                for threshold in self.post_processor.buffers():
+                    threshold.fill_(torch.nan)  # as in a new one
+        schedule = cast("LambdaLR", self.lr_schedulers())
+        schedule.base_lrs = [self.hparams["learning_rate"]]
+        schedule.optimizer.param_groups[0]["lr"] = schedule.base_lrs[0] * schedule.lr_lambdas[0](schedule.last_epoch)
 
-    def on_train_epoch_end(self) -> None:
-        """Calibrate before the checkpoint is written, where there was no validation."""
-        self._calibrate()
+    def calibrate(self) -> bool:
+        """Calibrate by all training images, and tell whether it was needed.
 
-    def _calibrate(self) -> None:
-        """Calibrate by the images that are kept, at the end of training by all."""
-        if self._is_calibrated:
-            return
-        is_last = self.trainer.global_step >= self.trainer.estimated_stepping_batches
-        self.model.calibrate(self._training_images() if is_last else None)
-        self._is_calibrated = True
+        The order of the training images and the skips that are off do not depend on how often this is done.
+        """
+        if self.model.is_calibrated:
+            return False
+        with torch.random.fork_rng(devices=[]):
+            self.model.calibrate(self._training_images())
+        return True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
+        super().on_save_checkpoint(checkpoint)
+        if self.calibrate():
+            checkpoint["state_dict"] = self.trainer.strategy.lightning_module_state_dict()
 
     def _training_images(self) -> Iterator[Tensor]:
         """Yield the training images, evenly spaced where there are too many."""
@@ -231,10 +263,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """
         super().on_load_checkpoint(checkpoint)
         self._export_with_antialias()
+        before = self._architecture()
         self._adopt(checkpoint["hyper_parameters"])
-        self.model = self._build().to(self.device)
+        if self._architecture() != before:  # else an optimizer may hold the parameters already
+            self.model = self._build().to(self.device)
         self._set_gates()
-        self._first_epoch = checkpoint["epoch"] + 1
+        self._has_weights = True
+        self._is_resumed = checkpoint["global_step"] > 0  # not what a callback saved before its trials
+        self._first_epoch, self._seeded_epoch = checkpoint["epoch"] + self._is_resumed, None
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is not None:
             # It took over the resize of the model that the command line built, before the checkpoint was read.
@@ -254,6 +290,10 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
                 )
                 raise ValueError(msg)
 
+    def _architecture(self) -> dict[str, Any]:
+        """Return the hyperparameters of which another value takes another network."""
+        return {name: _plain(value) for name, value in self.hparams.items() if name not in _CHANGEABLE}
+
     def _export_with_antialias(self) -> None:
         if isinstance(self.pre_processor, PreProcessor):
             self.pre_processor.export_transform = exportable_transform(self.pre_processor.transform)
@@ -267,10 +307,19 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         return arguments
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; the learning rate rises over the first tenth of training and falls to nothing as a cosine."""
-        self._seed(self._first_epoch)  # the next line draws the first epoch's order
-        steps = self.trainer.estimated_stepping_batches
-        optimizer, schedule = one_cycle(self.model.unet, self.hparams["learning_rate"], steps)
+        """AdamW, whose learning rate rises over the first tenth of training and falls to nothing as a cosine.
+
+        Weights are loaded here: a checkpoint to resume from has been read, and no callback has trained yet. The
+        attention stays in training mode, which changes nothing in it: Lightning warns of modules in the other one.
+        """
+        self._set_gates()
+        self._seed(self._first_epoch)  # the schedule's first step draws the first epoch's order
+        optimizer = torch.optim.AdamW(self.model.unet.parameters(), lr=self.hparams["learning_rate"], weight_decay=1e-4)
+        # Asked anew at each step, since a callback may change the number of steps.
+        schedule = LambdaLR(optimizer, lambda step: one_cycle(progress(self.trainer, step), step))
+        if not self._has_weights:
+            self.model.space.load_pretrained()
+            self._has_weights = True
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
@@ -294,7 +343,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     @staticmethod
     def configure_evaluator() -> Evaluator:
         """The host's default metrics, those of pixels in memory that does not grow with the number of images."""
-        return Evaluator(
+        return metrics.Evaluator(
             test_metrics=[
                 AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
                 F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
@@ -309,24 +358,25 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         return EarVisualizer()
 
 
-def one_cycle(unet: nn.Module, peak: float, steps: float) -> tuple[Optimizer, LRScheduler]:
-    """Return AdamW, and a schedule that rises linearly over the first tenth and falls to 0 as a cosine.
+def refuse_unused(arguments: dict[str, Any]) -> None:
+    """Refuse arguments that the others leave without effect.
 
     Args:
-        unet: What is trained.
-        peak: Highest learning rate.
-        steps: Number of steps of the training.
+        arguments: All of the constructor's, by name.
+
+    Raises:
+        ValueError: If one differs from its default and would be ignored.
     """
-    warmup = 0.1
-
-    def share(step: int) -> float:
-        progress = step / steps
-        if progress < warmup:
-            return progress / warmup
-        return (1 + math.cos(math.pi * min((progress - warmup) / (1 - warmup), 1))) / 2
-
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=peak, weight_decay=1e-4)
-    return optimizer, LambdaLR(optimizer, share)
+    unused = {}
+    if arguments["masking"] in WITHOUT_ATTENTION:
+        unused = dict.fromkeys(("excised_share", "mosaic_size"), f"masking={arguments['masking']!r}")
+    if arguments["space"] in SPACES:
+        unused["backbone_scale"] = f"space={arguments['space']!r}"
+    defaults = inspect.signature(Ear).parameters
+    for name, cause in unused.items():
+        if arguments[name] != defaults[name].default:
+            msg = f"{name}={arguments[name]!r} has no effect with {cause}: leave it out, or change the latter."
+            raise ValueError(msg)
 
 
 def _plain(value: object) -> object:

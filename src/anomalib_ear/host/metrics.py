@@ -8,14 +8,21 @@ KolektorSDD2. Scores in [0, 1] rounded to one of 2^20 levels, finer than the flo
 histograms, from which the same figures follow exactly. Names and arguments are anomalib's.
 """
 
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
 import torch
 from anomalib.metrics import AnomalibMetric
+from anomalib.metrics import Evaluator as HostEvaluator
 from anomalib.utils.cv import connected_components_cpu, connected_components_gpu
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
 LEVELS = 2**20
+
+logger = logging.getLogger(__name__)
 
 
 def to_levels(preds: Tensor) -> Tensor:
@@ -175,3 +182,82 @@ def _area(x: Tensor, y: Tensor) -> Tensor:
     """Area under a curve that begins at the origin."""
     x, y = (torch.cat([values.new_zeros(1), values]) for values in (x, y))
     return torch.trapezoid(y, x)
+
+
+class _Labels(Metric):
+    """How many normal and how many defective images or pixels there were."""
+
+    full_state_update = False
+    normal: Tensor
+    defective: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("normal", "defective"):
+            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, target: Tensor) -> None:
+        """Add labels 0 or 1, of any shape."""
+        defective = target.bool().sum().to(self.defective.device)
+        self.defective += defective
+        self.normal += target.numel() - defective
+
+    def compute(self) -> tuple[int, int]:
+        """Numbers of normal and of defective ones."""
+        return int(self.normal), int(self.defective)
+
+
+class Evaluator(HostEvaluator):
+    """anomalib's evaluator, but for test metrics that mean nothing: it says why instead of printing 0.
+
+    Without a defective image no AUROC or F1 score tells anything, and 0 reads as if no defect were found.
+
+    Args:
+        test_metrics: Metrics of a prediction against ``gt_label`` or ``gt_mask``. Every one needs defective images or
+            pixels, those with ``AU`` in their name, areas under a curve, normal ones too.
+    """
+
+    def __init__(self, test_metrics: Sequence[AnomalibMetric]) -> None:
+        super().__init__(test_metrics=test_metrics)
+        self._image_labels, self._pixel_labels = _Labels(), _Labels()
+
+    def _labels(self) -> dict[str, _Labels]:
+        return {"gt_label": self._image_labels, "gt_mask": self._pixel_labels}
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:  # noqa: ANN401
+        """Update the metrics, and count what they are measured on."""
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, *args)
+        for target, labels in self._labels().items():
+            found = getattr(batch, target, None)
+            labels.update(torch.empty(0) if found is None else found)
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ANN401  # the host's
+        """Log the metrics that mean something, and say which do not."""
+        del pl_module
+        counts = {target: labels.compute() for target, labels in self._labels().items()}
+        reasons: dict[str, list[str]] = {}
+        for metric in cast("Iterable[Any]", self.test_metrics):
+            target = next(field for field in metric.fields if field in counts)
+            if reason := _why_not(metric.name, target, *counts[target]):
+                reasons.setdefault(reason, []).append(metric.name)
+                metric.reset()  # Lightning does so with those that are logged
+                continue
+            self.log(metric.name, metric)  # type: ignore[operator]  # Lightning gives it to callbacks
+            if trainer.barebones:  # as the host does, because nothing is logged then
+                trainer.callback_metrics[metric.name] = trainer.logged_metrics[metric.name] = metric.compute()
+        for labels in self._labels().values():
+            labels.reset()
+        if reasons and trainer.is_global_zero:
+            parts = (f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+            logger.warning("Not computed: %s.", "; ".join(parts))
+
+
+def _why_not(name: str, target: str, normal: int, defective: int) -> str:
+    """Say why a metric means nothing; empty if it does mean something."""
+    if not normal + defective:
+        return "no masks" if target == "gt_mask" else "no labels"
+    if not defective:
+        return "no defective pixel in the masks" if target == "gt_mask" else "no defective image"
+    if not normal and "AU" in name:
+        return "no normal pixel in the masks" if target == "gt_mask" else "no good image"
+    return ""

@@ -4,7 +4,8 @@
 """All that touches anomalib's modules: after ``register`` the stock command and ``get_model`` know ``Ear``.
 
 anomalib 2.7 finds a model by walking the subclasses of ``AnomalibModule``, by looking at the attributes of
-``anomalib.models``, or by a list of allowed modules, and a datamodule likewise on ``anomalib.data``.
+``anomalib.models``, or by a list of allowed modules, and a datamodule likewise on ``anomalib.data``. Its readers of
+images are replaced, for the reasons given in :mod:`anomalib_ear.data.reading`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def register() -> None:
         _offer(models, "anomalib_ear.host.lightning_model")
     if data := _loaded("anomalib.data"):
         _offer(data, "anomalib_ear.data")
+        import_module("anomalib_ear.data.reading").replace_readers()
 
 
 def _loaded(name: str) -> ModuleType | None:

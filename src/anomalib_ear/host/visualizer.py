@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +36,8 @@ TITLE_SIZE = 13
 class EarVisualizer(ImageVisualizer):
     """Write one picture per test or predicted image, its panels side by side.
 
-    The anomaly map has one fixed scale for all images, so that good parts stay dark.
+    The anomaly map has one fixed scale for all images, so that good parts stay dark. A picture is named after its image
+    and the folder of that, as in anomalib; where another picture of the run is named so, after more folders above it.
 
     Args:
         output_dir: Folder for the pictures. Defaults to ``images`` in the run's folder.
@@ -42,6 +45,17 @@ class EarVisualizer(ImageVisualizer):
 
     def __init__(self, output_dir: str | Path | None = None) -> None:
         super().__init__(output_dir=output_dir)
+        self._written: dict[Path, Path] = {}  # the image of each picture of this run
+
+    def on_test_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
+        """Begin a run."""
+        super().on_test_start(*args)
+        self._written.clear()
+
+    def on_predict_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
+        """Begin a run."""
+        super().on_predict_start(*args)
+        self._written.clear()
 
     def on_test_batch_end(  # type: ignore[override]  # as in anomalib, whose steps return batches
         self,
@@ -64,7 +78,26 @@ class EarVisualizer(ImageVisualizer):
                 dataset_name=getattr(datamodule, "name", None),
                 category=getattr(datamodule, "category", None),
             )
-            picture.save(filename)
+            picture.save(self._reserve(filename, Path(path), output_dir))
+
+    def _reserve(self, picture: Path, image: Path, output_dir: Path) -> Path:
+        """Return a name for the picture of an image that no other image of the run has.
+
+        Args:
+            picture: The host's name.
+            image: Path of the image.
+            output_dir: Folder of the pictures.
+        """
+        image = Path(os.path.abspath(image))  # noqa: PTH100  # without following links, which may be the only difference
+        names = image.parts[1:]
+        candidates = itertools.chain(
+            (output_dir.joinpath(*names[-count:]) for count in range(2, len(names) + 1)),
+            (output_dir / f"{image.stem}_{number}{image.suffix}" for number in itertools.count(2)),
+        )
+        while self._written.setdefault(picture, image) != image:
+            picture = next(candidates)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        return picture
 
 
 @torch.no_grad()

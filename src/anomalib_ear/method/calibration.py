@@ -10,6 +10,7 @@ workshops), and that length by its own distribution there, which is close to log
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +24,10 @@ SCORE_POWER = 64
 # Side of the cells that have a second moment of their own, in positions of the residual. With 1 the statistics of an
 # image of 640 x 256 pixels would take half a gigabyte.
 CELL = 2
-# Most cells along height or width; those of larger images are larger. A cell of 448 channels takes 0.8 MB.
+# Most cells along height or width; those of larger images are larger. A cell of 192 channels takes 0.15 MB.
 MOST_CELLS = 20
+# Images whose residuals are looked at together in calibration.
+PART = 64
 # Weight of the second moment over all cells in each cell's own, in residuals per direction: the estimate of a cell with
 # fewer than this many is mostly the shared one.
 PRIOR = 2
@@ -84,36 +87,44 @@ class AnomalyMapGenerator(nn.Module):
         rows, columns = self.whitening.shape[:2]
         return rows, columns
 
-    def calibrate(self, residuals: Tensor) -> None:
+    def calibrate(self, residuals: Tensor | Sequence[Tensor]) -> None:
         """Take the statistics of defect-free residuals.
 
+        Beside the residuals this takes a few times the memory of ``whitening``, and as much as a part in float32.
+
         Args:
-            residuals: Residuals of defect-free images, ``(n, K, h, w)``, of any floating type.
+            residuals: Residuals of defect-free images, ``(n, K, h, w)``, of any floating type; or parts of them, as
+                :func:`regroup` makes them.
         """
-        k, *size = residuals.shape[1:]
+        parts = residuals.split(PART) if isinstance(residuals, Tensor) else residuals
+        k, *size = parts[0].shape[1:]
         sides = [max(CELL, math.ceil(length / MOST_CELLS)) for length in size]
         grid = (math.ceil(size[0] / sides[0]), math.ceil(size[1] / sides[1]))
         device = self.whitening.device
         identity = torch.eye(k, device=device)
-        cells = [to_cells(part, grid).flatten(0, 1) for part in residuals.split(64)]  # (cells, K, n') each
         moments = torch.zeros(grid[0] * grid[1], k, k, device=device)
-        for part in cells:
-            for index, cell in enumerate(part):  # one by one, such that copies in float32 stay small
+        count = 0
+        for part in parts:
+            cells = to_cells(part, grid).flatten(0, 1)  # (cells, K, n')
+            for index, cell in enumerate(cells):  # one by one, such that copies in float32 stay small
                 moments[index] += cell.float() @ cell.float().T
-        count = sum(part.shape[-1] for part in cells)
-        shared = moments.mean(dim=0) / count
-        moments = (moments + PRIOR * k * shared) / (count + PRIOR * k)
-        ridge = RIDGE * shared.diagonal().mean() + _TINY
+            count += cells.shape[-1]
+        mean = moments.mean(dim=0) / count
+        moments = (moments + PRIOR * k * mean) / (count + PRIOR * k)
+        ridge = RIDGE * mean.diagonal().mean() + _TINY
         factors = torch.linalg.cholesky(moments + ridge * identity)
         whitening = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
         self.whitening = whitening.reshape(*grid, k, k)
-        lengths = torch.cat([self.length(part.float()) for part in residuals.split(8)])
+        lengths = torch.empty(sum(map(len, parts)), 1, *size, device=device)
+        few = [few for part in parts for few in part.split(8)]
+        # Filled, because small results that are kept between large ones that are not leave holes in memory.
+        for length, residual in zip(lengths.split([len(residual) for residual in few]), few, strict=True):
+            length.copy_(self.length(residual.float()))
         self.mean = lengths.mean(dim=0, keepdim=True)
         # Towards that of all positions together: a few images may agree at one of them by chance.
-        few = PRIOR / (len(lengths) + PRIOR)
-        variance = (1 - few) * (lengths - self.mean).square().mean(dim=0, keepdim=True) + few * lengths.var(
-            correction=0
-        )
+        shared = PRIOR / (len(lengths) + PRIOR)
+        variance = (1 - shared) * (lengths - self.mean).square().mean(dim=0, keepdim=True)
+        variance = variance + shared * lengths.var(correction=0)
         self.std = variance.sqrt().clamp(min=1e-3)
 
     def length(self, residuals: Tensor) -> Tensor:
@@ -157,6 +168,25 @@ def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, 
     for name in names:
         if (saved := state_dict.get(prefix + name)) is not None:
             setattr(module, name, torch.empty_like(saved, device=module.get_buffer(name).device))
+
+
+def regroup(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images, but for the last, in half precision.
+
+    Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
+    """
+    part: Tensor | None = None
+    filled = 0
+    for residual in (residual for batch in batches for residual in batch):
+        if part is None:
+            part, filled = residual.new_empty(PART, *residual.shape, dtype=torch.half), 0
+        part[filled] = residual
+        filled += 1
+        if filled == PART:
+            yield part
+            part = None
+    if part is not None:
+        yield part[:filled]
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:

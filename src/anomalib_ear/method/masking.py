@@ -14,7 +14,7 @@ detection", Pattern Recognition 112, 2021, section 3.1): random disjoint masks t
 A mask is 1 where the image is excised and 0 where it is kept, everywhere in this package.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -201,3 +201,7 @@ def disjoint_masks(image: Tensor, size: int, number: int) -> list[Tensor]:
     group = (order % number).reshape(n, 1, h // size, w // size).to(image.dtype)
     group = F.interpolate(group, scale_factor=size, mode="nearest")  # (N, 1, H, W)
     return [(group == index).to(image.dtype) for index in range(number)]
+
+
+# Names of the masking without attention; any other is that of an attention.
+WITHOUT_ATTENTION: dict[str, Callable[[], RandomMasking | NoMasking]] = {"random": RandomMasking, "none": NoMasking}

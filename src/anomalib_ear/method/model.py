@@ -9,14 +9,15 @@ calibration are ours (see this package's README).
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from math import lcm
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, take_sizes
-from anomalib_ear.method.masking import AttentionMasking, NoMasking, RandomMasking
+from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, regroup, take_sizes
+from anomalib_ear.method.masking import WITHOUT_ATTENTION, AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.padding import pad_to_multiple
 from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.method.spaces import Space, build_space
@@ -24,8 +25,13 @@ from anomalib_ear.method.unet import SkipGatedUNet
 
 # Defect-free images that the model keeps to calibrate itself by, should its gates be changed.
 CALIBRATION_IMAGES = 32
-# Values of the residuals that the anomaly map is calibrated by at the end of training: 1 GiB in half precision.
+# Values of the residuals that the anomaly map is calibrated by, one copy of them in half precision: 1 GiB at most.
 CALIBRATION_VALUES = 2**29
+
+DIVERGED = (
+    "training diverged: the loss or what is recovered is no longer a finite number. Lower learning_rate "
+    "(--model.learning_rate) and train again."
+)
 
 
 class Prediction(NamedTuple):
@@ -72,6 +78,7 @@ class EarModel(nn.Module):
         calibration_images: ``(K, C, H, W)``, uint8, the defect-free images that the anomaly map is calibrated by. They
             travel in the checkpoint, so that a change of gates is followed by a calibration that needs no data set.
         calibrated_gates: Gates that the anomaly map is calibrated for, bool, one per skip.
+        is_calibrated: Whether the weights are those that the anomaly map was calibrated for, as far as it was.
     """
 
     calibration_images: Tensor
@@ -94,6 +101,7 @@ class EarModel(nn.Module):
         self.stride = lcm(space.multiple, space.stride * positions)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
+        self.is_calibrated = True
         self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> Prediction | Recovery:
@@ -109,11 +117,21 @@ class EarModel(nn.Module):
         Raises:
             ValueError: If the image has another number of channels, is smaller than the stride, or not finite.
         """
-        if not torch.compiler.is_exporting():
+        exporting = torch.compiler.is_exporting()
+        if not exporting:
             self.check(image)
         if self.training:
+            self.is_calibrated = False
             return self.recover(image)[0]
-        return self.score(self.residual(image), (image.shape[-2], image.shape[-1]))
+        # In float32 as the exported model, whatever the precision that a trainer was given.
+        with nullcontext() if exporting else torch.autocast(image.device.type, enabled=False):
+            return self.score(self.residual(image), (image.shape[-2], image.shape[-1]))
+
+    @property
+    def least_size(self) -> tuple[int, int]:
+        """Height and width in pixels at which the U-Net's deepest level and each cell of the map are one position."""
+        rows, columns = self.anomaly_map.grid
+        return max(self.stride, self.position * rows), max(self.stride, self.position * columns)
 
     def check(self, image: Tensor) -> None:
         """Raise a ``ValueError`` that says what is wrong with an image, if anything is."""
@@ -121,7 +139,7 @@ class EarModel(nn.Module):
         if image.ndim != 4 or channels != self.space.channels:  # N, C, H, W
             msg = f"image must have shape (N, {self.space.channels}, H, W), got {tuple(image.shape)}."
             raise ValueError(msg)
-        smallest = max(self.space.stride, self.unet.stride)
+        smallest = self.space.stride * self.unet.stride  # pixels per position, positions
         if min(height, width) < smallest:
             msg = (
                 f"image must be at least {smallest} x {smallest} pixels for this space and a U-Net of "
@@ -210,24 +228,37 @@ class EarModel(nn.Module):
         wanted = max(min(count, CALIBRATION_VALUES // max(values, 1)), 1)
         return [int(index) for index in torch.linspace(0, count - 1, wanted)]
 
+    def forget(self) -> None:
+        """Forget the training images that were kept and their statistics; the weights stay."""
+        self.calibration_images = self.calibration_images.new_empty(0, self.space.channels, 1, 1)
+        self.space.standardise.reset_running_stats()
+        self.is_calibrated = False
+
+    @torch.inference_mode(mode=False)  # the host validates in it, and what is made in it can never be written to
     @torch.no_grad()
     def calibrate(self, images: Iterable[Tensor] | None = None) -> None:
-        """Calibrate the anomaly map for the present gates; restores the mode of the model.
+        """Calibrate the anomaly map for the present weights and gates; restores the mode of the model.
 
         Args:
             images: Batches ``(N, C, H, W)`` of defect-free images of one size, values in [0, 1]. Defaults to those
                 that were kept.
+
+        Raises:
+            ValueError: If a residual is not finite.
         """
         if images is None:
-            images = (image.float() / 255 for image in self.calibration_images.split(1))
+            images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
         # Half precision: on hundreds of images they take as much memory as the images themselves.
-        residuals = [self.residual(image).half() for image in images]
+        parts = list(regroup(self.residual(image) for image in images))
         self.train(training)
-        if residuals:
-            self.anomaly_map.calibrate(torch.cat(residuals))
+        if parts:
+            if not all(part.isfinite().all() for part in parts):
+                raise ValueError(DIVERGED)
+            self.anomaly_map.calibrate(parts)
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
+            self.is_calibrated = True
 
     def set_gates(self, gates: Sequence[bool]) -> None:
         """Open and close skips of a trained model, and calibrate it anew.
@@ -244,6 +275,7 @@ class EarModel(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
         take_sizes(self, ("calibration_images",), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self.is_calibrated = True
 
 
 def _recalibrate(model: EarModel, _: object) -> None:
@@ -268,10 +300,8 @@ def build_model(
     """
     built = build_space(space, backbone_scale)
     masks: AttentionMasking | RandomMasking | NoMasking
-    if masking == "random":
-        masks = RandomMasking()
-    elif masking == "none":
-        masks = NoMasking()
+    if masking in WITHOUT_ATTENTION:
+        masks = WITHOUT_ATTENTION[masking]()
     else:
         masks = AttentionMasking(excised_share=excised_share, dilation=built.dilation, mosaic_size=mosaic_size)
         built.use_attention(masking)

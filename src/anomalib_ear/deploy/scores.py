@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The table of scores: whole lines, and each photograph once, known by its path and its content."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+COLUMNS = ("path", "raw_score", "normalised_score", "label", "sha256")
+
+
+class ScoreTable:
+    """``scores.csv`` in the folder of the output, and ``scores.json``, which says what its scores depend on.
+
+    Args:
+        folder: Folder of the output.
+        run: What scores depend on; must be the same when a table goes on.
+        resume: Whether to go on with a table that is there.
+
+    Attributes:
+        path: File of the table.
+        digests: SHA-256 of each photograph in the table, by its path as text.
+
+    Raises:
+        FileExistsError: If there is a table, and it was not said to go on with it.
+        OSError: If it cannot be written.
+        ValueError: If it was made in another way, or is damaged.
+    """
+
+    def __init__(self, folder: Path, run: dict[str, Any], *, resume: bool) -> None:
+        self.path = folder / "scores.csv"
+        self._rows: dict[str, list[str]] = {}
+        if self.path.exists():
+            if not resume:
+                msg = f"{self.path} is there already: go on with it by --resume true, or give another --output."
+                raise FileExistsError(msg)
+            self._check(run)
+            self._rows = {row[0]: row for row in self._read()}
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace(self.path.with_suffix(".json"), (json.dumps(run, indent=2) + "\n").encode())
+        self._write()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each photograph that has a score."""
+        return {name: row[-1] for name, row in self._rows.items()}
+
+    def append(self, row: tuple[str, ...]) -> None:
+        """Append a row, or raise OSError and leave the table as it was."""
+        data = _encode([row])
+        # Without a buffer a row is in the file or it is not, and nothing is left to be written later.
+        with self.path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError as error:
+                file.truncate(end)
+                msg = f"cannot write {self.path}: {error.strerror}."
+                raise OSError(msg) from error
+
+    def drop(self, names: set[str]) -> None:
+        """Take rows out. Call it before rows are appended."""
+        if names:
+            self._rows = {name: row for name, row in self._rows.items() if name not in names}
+            self._write()
+
+    def _check(self, run: dict[str, Any]) -> None:
+        """Raise an error if the table was begun in another way."""
+        note = self.path.with_suffix(".json")
+        try:
+            before = json.loads(note.read_text(encoding="utf-8"))
+            changed = [name for name in run if before.get(name) != run[name]]
+        except (OSError, ValueError, AttributeError) as error:
+            msg = f"{note} does not say how {self.path} was begun: give another --output."
+            raise ValueError(msg) from error
+        if changed:
+            msg = f"{self.path} was begun with another {' and '.join(changed)}: give the same, or another --output."
+            raise ValueError(msg)
+
+    def _read(self) -> list[list[str]]:
+        """Read the rows, without the torn one that a machine leaves when it loses power."""
+        data = self.path.read_bytes()
+        try:
+            text = data[: data.rfind(b"\n") + 1].decode()
+            header, *rows = csv.reader(io.StringIO(text, newline=""), strict=False)
+        except (UnicodeDecodeError, ValueError, csv.Error) as error:
+            msg = f"{self.path} is damaged ({error}): give another --output."
+            raise ValueError(msg) from error
+        if rows and len(rows[-1]) < len(COLUMNS):  # torn inside a name that has a line break
+            del rows[-1]
+        if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+            msg = (
+                f"{self.path} has the columns {','.join(header)}, maybe of another version; "
+                f"this one writes {','.join(COLUMNS)}: give another --output."
+            )
+            raise ValueError(msg)
+        return rows
+
+    def _write(self) -> None:
+        """Write the table as a whole."""
+        replace(self.path, _encode([COLUMNS, *self._rows.values()]))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file as a whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _encode(rows: Iterable[Sequence[str]]) -> bytes:
+    """Write rows as CSV; Python's writer leaves a carriage return unquoted in some versions."""
+    text = io.StringIO(newline="")
+    for row in rows:
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if "\r" in row[0] else csv.QUOTE_MINIMAL
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
+    return text.getvalue().encode()

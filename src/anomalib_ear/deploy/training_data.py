@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a model was trained and validated on, such that an export to int8 can tell whether it is given the same.
+
+Int8 takes statistics from training images and thresholds from validation images. Under another split these are
+images of the wrong kind, and nobody would see it but by its labels. Files are known by their content, so that a data
+set may move and be renamed.
+"""
+
+from collections import Counter
+from enum import Enum
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomalib.data import AnomalibDataset
+from anomalib.data.utils.synthetic import SyntheticAnomalyDataset
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+# Attributes of datamodules that say nothing about who is in which split.
+_INDIFFERENT = frozenset({"name", "root", "train_batch_size", "eval_batch_size", "num_workers"})
+
+Record = dict[str, Any]
+
+
+def record(train: "Dataset[Any] | None", validation: "Dataset[Any] | None", datamodule: object) -> Record | None:
+    """Note what a model is trained and validated on.
+
+    Args:
+        train: Training images.
+        validation: Validation images, if there are any.
+        datamodule: Where they come from, if from one; its settings explain a difference.
+
+    Returns:
+        Plain data: ``train`` and ``validation``, digests of the images, and ``settings`` of the datamodule; ``None``
+        if the training images are no files.
+    """
+    images = _digests(train)
+    if images is None:
+        return None
+    return {"train": images, "validation": _digests(validation, labels=True), "settings": _settings(datamodule)}
+
+
+def files(*datasets: "Dataset[Any] | None") -> list[str]:
+    """Return the images' paths of data sets that have such."""
+    return [path for dataset in datasets if isinstance(dataset, AnomalibDataset) for path in dataset.samples.image_path]
+
+
+def compare(trained: Record, given: Record) -> tuple[str, str]:
+    """Say how the data that are given differ from those that a model was trained and validated on.
+
+    Args:
+        trained: The model's record.
+        given: Record of the data that are given.
+
+    Returns:
+        What must not be, and what only should be known; empty if nothing is.
+    """
+    train, now = Counter[str](trained["train"]), Counter[str](given["train"])
+    validation, now_validation = (Counter(_images(each["validation"])) for each in (trained, given))
+    strangers, leaked = now - train, now_validation & (train - validation)
+    errors, warnings = [], []
+    if strangers:
+        held_out = (strangers & validation).total()
+        errors.append(
+            f"{strangers.total()} of {now.total()} training images were not trained on"
+            f"{f' ({held_out} of them validated)' if held_out else ''}"
+        )
+    if leaked:
+        errors.append(f"{leaked.total()} of {now_validation.total()} validation images were trained on")
+    if missing := (train - now).total():
+        warnings.append(f"{missing} of {train.total()} images that were trained on are not among the training images")
+    if None in (trained["validation"], given["validation"]):
+        if (trained["validation"] is None) != (given["validation"] is None):
+            warnings.append("the validation images cannot be compared, for they are drawn anew by every process")
+    elif Counter(trained["validation"]) != Counter(given["validation"]) and not leaked:
+        same = (Counter(trained["validation"]) & Counter(given["validation"])).total()
+        warnings.append(
+            f"of {len(trained['validation'])} validation images {same} are the same, with the same label and mask, "
+            f"among {len(given['validation'])}: the threshold is another"
+        )
+    return _sentence(errors, trained, given), _sentence(warnings, trained, given)
+
+
+def _sentence(parts: list[str], trained: Record, given: Record) -> str:
+    """Join what differs, and the settings that may be why."""
+    if not parts:
+        return ""
+    before, after = trained["settings"], given["settings"]
+    why = [
+        f"{name} is {after.get(name)!r}, was {before.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    return "; ".join(parts) + (f" ({', '.join(why)})" if why else "")
+
+
+def _settings(datamodule: object) -> dict[str, Any]:
+    """Return the plain ones of a datamodule's settings, and its kind."""
+    if datamodule is None:
+        return {}
+    values = {name: value.value if isinstance(value, Enum) else value for name, value in vars(datamodule).items()}
+    plain = {name: value for name, value in values.items() if isinstance(value, bool | int | float | str | None)}
+    settings = {name: value for name, value in plain.items() if not name.startswith("_") and name not in _INDIFFERENT}
+    return {"datamodule": type(datamodule).__name__} | settings
+
+
+def _digests(dataset: "Dataset[Any] | None", *, labels: bool = False) -> list[str] | None:
+    """Return a digest of each file of a dataset, with its label and mask if asked for; ``None`` if there is no file."""
+    if dataset is None:
+        return []
+    if not isinstance(dataset, AnomalibDataset) or isinstance(dataset, SyntheticAnomalyDataset):
+        return None
+    samples = dataset.samples
+    images = [_digest(path) for path in samples.image_path]
+    if not labels:
+        return images
+    masks = samples.mask_path if "mask_path" in samples else [""] * len(images)
+    kinds = samples.label_index if "label_index" in samples else [0] * len(images)
+    return [
+        f"{image} {int(kind)} {_digest(mask) if isinstance(mask, str) and mask else ''}"
+        for image, kind, mask in zip(images, kinds, masks, strict=True)
+    ]
+
+
+def _digest(path: str) -> str:
+    return blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
+
+
+def _images(digests: list[str] | None) -> list[str]:
+    """Return the images' part of digests with labels."""
+    return [digest.split(" ")[0] for digest in digests or ()]

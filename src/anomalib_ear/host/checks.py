@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What is wrong with a data set, said before a training is spent on it; reads little more than the files' headers."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib import TaskType
+from anomalib.data import AnomalibDataset, Folder
+from anomalib.data.errors import MisMatchError
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.data.utils import LabelName
+from torchvision.transforms.v2 import Resize, Transform
+from torchvision.tv_tensors import Image
+
+from anomalib_ear.images import SUFFIXES, read_mask_size, read_size
+
+logger = logging.getLogger(__name__)
+
+# By which factor the aspect ratio may change before a warning.
+_TOLERANCE = 1.05
+# Advised sizes are multiples of this: the default space's stride.
+_MULTIPLE = 64
+# How much larger than asked for an advised size may be.
+_GROWTH = 3
+# Folders of masks, as users name them.
+_MASK_FOLDERS = ("masks", "mask", "ground_truth")
+
+Size = tuple[int, int]
+
+
+def check_datamodule(datamodule: Any, transform: Transform | None = None) -> None:  # noqa: ANN401  anybody's
+    """Check the photographs and masks of a datamodule that is set up.
+
+    Args:
+        datamodule: Any datamodule; what is not known of it is not checked.
+        transform: The model's transform in training, for a warning where it squashes the photographs.
+
+    Raises:
+        OSError: If a photograph or mask cannot be read, or a mask is missing; names it.
+        ValueError: If what a file holds is not one photograph or mask; names it.
+        MisMatchError: If a mask has another size than its photograph; names both.
+    """
+    sizes: dict[str, Size] = {}
+    for name in ("train_data", "val_data", "test_data"):
+        subset = getattr(datamodule, name, None)
+        if isinstance(subset, AnomalibDataset):
+            _check_subset(subset, sizes)
+    train = getattr(datamodule, "train_data", None)
+    resizes = extract_transforms_by_type(transform, Resize)
+    if isinstance(train, AnomalibDataset) and resizes and len(resizes[-1].size) == 2:
+        trained = [sizes[path] for path in train.samples.image_path if path in sizes]
+        _warn_of_squashing(trained, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
+    if transform is not None and isinstance(datamodule, Folder) and datamodule.mask_dir is None:
+        _warn_of_masks(datamodule)
+
+
+def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size]) -> None:
+    """Check a subset's files, and note the sizes of its photographs."""
+    # Other datasets may draw their masks, or have several.
+    reads_masks = type(subset).__getitem__ is AnomalibDataset.__getitem__
+    is_segmentation = subset.samples.attrs.get("task") == TaskType.SEGMENTATION
+    for sample in subset.samples.to_dict("records"):
+        path = str(sample["image_path"])
+        if Path(path).suffix.lower() not in SUFFIXES:  # a video, or a folder of its frames
+            continue
+        if path not in sizes:
+            sizes[path] = read_size(path)
+        if reads_masks and is_segmentation and sample["label_index"] == LabelName.ABNORMAL:
+            _check_mask(path, sizes[path], str(sample["mask_path"]))
+
+
+def _check_mask(photograph: str, size: Size, mask: str) -> None:
+    if not mask or not Path(mask).is_file():
+        expected = f"'{mask}' is not there" if mask else "the data set names none"
+        msg = f"no mask for '{photograph}': {expected}. Add it, or leave all masks out."
+        raise FileNotFoundError(msg)
+    if (found := read_mask_size(mask)) != size:
+        hint = " Masks must stand upright, as viewers show the photograph." if found == size[::-1] else ""
+        msg = f"mask '{mask}' has {found[1]} x {found[0]} pixels, its image '{photograph}' {size[1]} x {size[0]}.{hint}"
+        raise MisMatchError(msg)
+
+
+def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Transform | None) -> None:
+    """Say which image size would keep the photographs' aspect ratio."""
+    if not sizes:
+        return
+    ordered = sorted(sizes, key=lambda size: size[1] / size[0])
+    height, width = ordered[len(ordered) // 2]
+    if augmentations is not None:  # they may crop
+        height, width = augmentations(Image(torch.zeros(3, height, width))).shape[-2:]
+    advised = advise_size((height, width), math.prod(image_size))
+    if _distortion((height, width), image_size) > max(_TOLERANCE, _distortion((height, width), advised)):
+        logger.warning(
+            "Photographs of %d x %d pixels (height x width) are squashed to %d x %d. "
+            "--model.image_size '[%d,%d]' keeps their shape.",
+            *(height, width, *image_size, *advised),
+        )
+
+
+def _distortion(size: Size, other: Size) -> float:
+    """Return by which factor, 1 or more, the aspect ratio changes."""
+    ratio = size[1] / size[0] * other[0] / other[1]
+    return max(ratio, 1 / ratio)
+
+
+def advise_size(photograph: Size, area: int) -> Size:
+    """Return the size to which photographs should be resized.
+
+    Args:
+        photograph: Height and width in pixels.
+        area: Number of pixels that the model was to look at.
+
+    Returns:
+        Height and width in multiples of 64: of the photograph's shape within 5 %, or as near as can be, and as near as
+        possible to the area, or to the photograph's own where that is smaller.
+    """
+    wanted = max(min(area, math.prod(photograph)), _MULTIPLE**2)
+    most = max(_GROWTH * area // _MULTIPLE**2, 1)
+    candidates = [
+        (_MULTIPLE * rows, _MULTIPLE * columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)
+    ]
+    near = [size for size in candidates if _distortion(photograph, size) <= _TOLERANCE]
+    if not near:
+        return min(candidates, key=lambda size: _distortion(photograph, size))
+    return min(near, key=lambda size: abs(math.log(math.prod(size) / wanted)))
+
+
+def _warn_of_masks(datamodule: Folder) -> None:
+    for name in _MASK_FOLDERS:
+        if datamodule.root is not None and (folder := Path(datamodule.root, name)).is_dir():
+            logger.warning("The masks in '%s' are not used; --data.mask_dir %s has them used.", folder, name)

@@ -1,0 +1,436 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""However a training ends, it has learned, and what it leaves is calibrated by all training images."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.data import Folder
+from anomalib.engine import Engine
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, Timer
+from PIL import Image
+from test_lightning_model import TINY, folder
+
+from anomalib_ear import Ear
+from anomalib_ear.host.training import DEFAULT_EPOCHS, one_cycle
+from anomalib_ear.method import model as torch_model
+from anomalib_ear.method.attention import load_attention, write_weights
+from conftest import REPOSITORY, folder_arguments
+
+ATTENTION = TINY | {"space": "mnist"}
+
+
+@pytest.fixture(autouse=True)
+def _few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep so few images that a calibration by these shows."""
+    monkeypatch.setattr(torch_model, "CALIBRATION_IMAGES", 2)
+
+
+def fit(model: Ear, surfaces: Path, root: Path, **trainer: object) -> Engine:
+    """Train in this process."""
+    engine = Engine(default_root_dir=root, accelerator="cpu", enable_progress_bar=False, **trainer)
+    engine.fit(model, datamodule=folder(surfaces))
+    return engine
+
+
+def new_weights(**arguments: object) -> torch.Tensor:
+    """Return a weight of an untrained model."""
+    return Ear(**(ATTENTION | arguments)).model.unet.head.weight.detach()
+
+
+def calibrated_by_all(model: Ear, surfaces: Path) -> bool:
+    """Tell whether another calibration by all training images changes nothing."""
+    data = folder(surfaces)
+    data.setup()
+    again = copy.deepcopy(model.model).eval()
+    resize = model.pre_processor.transform
+    again.calibrate(resize(torch.stack([item.image for item in data.train_data])).split(4))
+    return all(
+        torch.allclose(getattr(again.anomaly_map, name), getattr(model.model.anomaly_map, name), atol=1e-3)
+        for name in ("mean", "std")
+    )
+
+
+def scores(model: Ear) -> torch.Tensor:
+    """Return the map of one random image."""
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    return model.eval()(image).anomaly_map.detach()
+
+
+class Interrupt(Callback):
+    """Press Ctrl-C in the middle of the second epoch."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """Raise what Python raises then."""
+        del pl_module, args
+        if trainer.global_step == 6:
+            raise KeyboardInterrupt
+
+
+ENDS = {
+    "epochs": {"max_epochs": 2},
+    "time": {"max_time": {"seconds": 3}},
+    "time before epochs": {"max_time": {"seconds": 3}, "max_epochs": 100_000},
+    "epochs before time": {"max_time": {"hours": 3}, "max_epochs": 2},
+    "steps within an epoch": {"max_steps": 6},
+    "endless, stopped early": {
+        "max_epochs": -1, "callbacks": [EarlyStopping("train_loss", min_delta=10, patience=2)],
+    },
+    "part of the images": {"max_epochs": 2, "limit_train_batches": 2},
+    "no validation": {"max_epochs": 2, "limit_val_batches": 0},
+    "rare validation": {"max_epochs": 3, "check_val_every_n_epoch": 2},
+    "gradients of two batches": {"max_epochs": 2, "accumulate_grad_batches": 2},
+}  # fmt: skip
+
+
+class TestEnds:
+    """Time, steps, early stopping, interruptions."""
+
+    @pytest.mark.parametrize("trainer", ENDS.values(), ids=ENDS)
+    def test_learns_and_is_calibrated_by_all_images(self, surfaces: Path, tmp_path: Path, trainer: dict) -> None:
+        """Weights moved; the trained model and its checkpoint know all images, and score alike."""
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, **trainer)
+        restored = Ear.load_from_checkpoint(engine.best_model_path)
+        assert (model.model.unet.head.weight - new_weights()).abs().mean() > 1e-4
+        assert len(model.model.calibration_images) == 2
+        assert calibrated_by_all(model, surfaces)
+        assert calibrated_by_all(restored, surfaces)
+        if trainer is not ENDS["rare validation"]:  # its checkpoint is that of the last validation
+            assert torch.equal(scores(model), scores(restored))
+
+    def test_a_checkpoint_within_an_epoch_is_calibrated_by_its_own_weights(
+        self, surfaces: Path, tmp_path: Path
+    ) -> None:
+        """Every file that is written, not the last alone."""
+        every = ModelCheckpoint(dirpath=tmp_path / "all", every_n_train_steps=3, save_top_k=-1)
+        fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=2, callbacks=[every])
+        paths = list((tmp_path / "all").iterdir())
+        assert len(paths) == 2
+        assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
+
+    def test_checkpoints_and_validations_leave_training_as_it_is(self, surfaces: Path, tmp_path: Path) -> None:
+        """The weights do not depend on how often the model was calibrated."""
+        weights = []
+        for steps in (1, 1000):
+            model = Ear(**ATTENTION)
+            every = ModelCheckpoint(dirpath=tmp_path / str(steps), every_n_train_steps=steps)
+            fit(model, surfaces, tmp_path, max_epochs=2, callbacks=[every])
+            weights.append(model.model.unet.head.weight)
+        assert torch.equal(*weights)
+
+    def test_thresholds_belong_to_the_last_calibration(self, surfaces: Path, tmp_path: Path) -> None:
+        """Steps that run out within an epoch are followed by a validation: there are thresholds."""
+        model = Ear(**ATTENTION)
+        fit(model, surfaces, tmp_path, max_steps=3)
+        assert model.post_processor.image_threshold.isfinite()
+
+    def test_ctrl_c_saves_a_calibrated_checkpoint(self, surfaces: Path, tmp_path: Path) -> None:
+        """What is written at an interruption is of that moment; the model in memory asks for it."""
+        model = Ear(**ATTENTION)
+        saved = ModelCheckpoint(dirpath=tmp_path / "saved", save_on_exception=True)
+        with pytest.raises(SystemExit):
+            fit(model, surfaces, tmp_path, max_epochs=3, callbacks=[saved, Interrupt()])
+        paths = list((tmp_path / "saved").rglob("*.ckpt"))
+        assert len(paths) == 2
+        assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
+
+    def test_an_interrupted_model_asks_for_its_checkpoint(self, surfaces: Path, tmp_path: Path) -> None:
+        """Its weights are not those that it was calibrated for."""
+        model = Ear(**ATTENTION)
+        with pytest.raises(SystemExit):
+            fit(model, surfaces, tmp_path, max_epochs=3, callbacks=[Interrupt()])
+        with pytest.raises(ValueError, match="interrupted"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu").test(model, datamodule=folder(surfaces))
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise there")
+    def test_ctrl_c_of_the_command(self, surfaces: Path, tmp_path: Path) -> None:
+        """The checkpoint of the last whole epoch is calibrated by all images."""
+        script = (
+            "import anomalib_ear, anomalib_ear.method.model as t, anomalib.cli.cli as c\n"
+            "t.CALIBRATION_IMAGES = 2\n"
+            "c.main()"
+        )
+        arguments = ["--model", "Ear", "--model.space", "mnist", "--model.image_size", "[64,96]"]
+        arguments += ["--model.channels", "[4,8,8]", "--trainer.max_epochs", "100000", "--trainer.accelerator", "cpu"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, "train", *arguments, *folder_arguments(surfaces)],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while not (paths := list(tmp_path.rglob("model.ckpt"))) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+        restored = Ear.load_from_checkpoint(paths[0])
+        assert not torch.equal(restored.model.unet.head.weight, new_weights())
+        assert calibrated_by_all(restored, surfaces)
+
+
+class TestEpochs:
+    """How long a training is that nobody limited."""
+
+    @pytest.mark.parametrize(
+        ("trainer", "epochs"),
+        [
+            ({}, DEFAULT_EPOCHS),
+            ({"max_epochs": 1000}, 1000),
+            ({"min_epochs": 30}, 30),
+            ({"max_steps": 5}, -1),
+            ({"max_time": {"seconds": 60}}, -1),
+            ({"callbacks": [Timer()]}, DEFAULT_EPOCHS),
+        ],
+        ids=["nothing", "a thousand", "at least thirty", "steps", "time", "a timer without a limit"],
+    )
+    def test_the_default_is_for_nobody_s_word(self, surfaces: Path, tmp_path: Path, trainer: dict, epochs: int) -> None:
+        """A limit of any kind stands, a thousand epochs too."""
+        callbacks = [*trainer.get("callbacks", []), StopAtOnce()]
+        short = {"limit_train_batches": 1, "limit_val_batches": 0, "callbacks": callbacks}
+        engine = fit(Ear(**ATTENTION), surfaces, tmp_path, **(trainer | short))
+        assert engine.trainer.max_epochs == epochs
+
+
+class StopAtOnce(Callback):
+    """Stop training after its first step."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
+        """Ask the trainer to stop."""
+        del args
+        trainer.should_stop = True
+
+
+class KeepRates(Callback):
+    """Keep the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *args: object) -> None:
+        """Keep the rate that the next step has."""
+        del args
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+class TestSchedule:
+    """The learning rate rises and falls."""
+
+    def test_known_end(self) -> None:
+        """It rises over a tenth and ends at 0."""
+        rates = [one_cycle(step / 100, step) for step in range(101)]
+        assert rates[0] == 0
+        assert rates[10] == max(rates) == 1
+        assert rates[100] == pytest.approx(0)
+
+    def test_unknown_end(self) -> None:
+        """It rises and stays."""
+        assert [one_cycle(None, step) for step in (0, 50, 100, 10_000)] == [0, 0.5, 1, 1]
+
+    def test_time(self, surfaces: Path, tmp_path: Path) -> None:
+        """Where time ends the training, the rate has fallen by then."""
+        kept = KeepRates()
+        fit(Ear(**ATTENTION), surfaces, tmp_path, max_time=timedelta(seconds=4), callbacks=[kept])
+        assert max(kept.rates) > 1e-3
+        assert kept.rates[-1] < 1e-3
+
+    def test_a_resumed_training_has_the_rate_that_it_is_given(self, surfaces: Path, tmp_path: Path) -> None:
+        """Another rate than the checkpoint's is used, not the one that the checkpoint's schedule has."""
+        kept = KeepRates()
+        steps = ModelCheckpoint(dirpath=tmp_path / "all", filename="{step}", every_n_train_steps=4, save_top_k=-1)
+        fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=2, callbacks=[steps])
+        engine = Engine(max_epochs=2, default_root_dir=tmp_path, accelerator="cpu", callbacks=[kept])
+        model = Ear(**ATTENTION, learning_rate=1e-5)
+        engine.fit(model, datamodule=folder(surfaces), ckpt_path=tmp_path / "all" / "step=4.ckpt")
+        assert 0 < max(kept.rates) <= 1e-5
+
+
+class TestFinders:
+    """Lightning's callbacks that try out rates and batch sizes before training."""
+
+    def test_learning_rate(self, surfaces: Path, tmp_path: Path) -> None:
+        """The rate that was found is the highest that is used, and training changes the weights."""
+        kept = KeepRates()
+        finder = LearningRateFinder(min_lr=1e-6, max_lr=1000, num_training_steps=40, early_stop_threshold=None)
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, max_epochs=5, callbacks=[finder, kept])
+        found = finder.optimal_lr.suggestion()
+        assert model.hparams["learning_rate"] == found
+        assert kept.rates[0] == 0
+        assert max(kept.rates) == pytest.approx(found)
+        assert not torch.equal(model.model.unet.head.weight, new_weights())
+        assert calibrated_by_all(model, surfaces)
+        assert torch.equal(scores(model), scores(Ear.load_from_checkpoint(engine.best_model_path)))
+
+    def test_trials_leave_nothing_behind(self, surfaces: Path, tmp_path: Path) -> None:
+        """After the trials the statistics are those of a training without."""
+        counts = []
+        for callbacks in ([], [LearningRateFinder(num_training_steps=15)]):
+            model = Ear(**ATTENTION)
+            fit(model, surfaces, tmp_path, max_epochs=1, callbacks=callbacks)
+            counts.append(model.model.space.standardise.num_batches_tracked)
+        assert counts[0] == counts[1]
+
+    def test_batch_size(self, surfaces: Path, tmp_path: Path) -> None:
+        """The size that was found is used, and the schedule ends with the steps that it leaves."""
+        kept = KeepRates()
+        finder = BatchSizeFinder(batch_arg_name="train_batch_size", max_trials=3)
+        model = Ear(**ATTENTION)
+        fit(model, surfaces, tmp_path, max_epochs=10, callbacks=[finder, kept])
+        assert finder.optimal_batch_size == 8
+        assert len(kept.rates) == 20
+        assert kept.rates[-1] < 0.1 * max(kept.rates)
+        assert calibrated_by_all(model, surfaces)
+
+
+class TestDivergence:
+    """A training that went astray says so."""
+
+    @pytest.mark.parametrize("arguments", [{}, {"space": "pixels"}, {"masking": "none"}], ids=str)
+    def test_says_so(self, surfaces: Path, tmp_path: Path, arguments: dict) -> None:
+        """One error names the cause and the argument."""
+        with pytest.raises(ValueError, match=r"diverged.*learning_rate"):
+            fit(Ear(**(ATTENTION | {"learning_rate": 1e30} | arguments)), surfaces, tmp_path, max_epochs=3)
+
+
+class TestTwice:
+    """One model object, two data sets."""
+
+    def test_nothing_is_left_of_the_first(self, surfaces: Path, tmp_path: Path) -> None:
+        """Images, statistics and thresholds are the second's, which has no validation images; the weights go on."""
+        for kind in ("good", "defective", "masks"):
+            (tmp_path / "dark" / kind).mkdir(parents=True)
+            for path in (surfaces / kind).iterdir():
+                image = Image.open(path)
+                (image if kind == "masks" else image.point(lambda value: value // 3)).save(
+                    tmp_path / "dark" / kind / path.name
+                )
+        model = Ear(**ATTENTION)
+        fit(model, surfaces, tmp_path, max_epochs=1)
+        weights = model.model.unet.head.weight.detach().clone()
+        fit(model, tmp_path / "dark", tmp_path, max_epochs=1, limit_val_batches=0)
+        assert model.model.calibration_images.max() < 128
+        assert model.model.space.standardise.num_batches_tracked == 4
+        assert calibrated_by_all(model, tmp_path / "dark")
+        assert model.post_processor.image_threshold.isnan()
+        assert 0 < (model.model.unet.head.weight - weights).abs().mean() < (weights - new_weights()).abs().mean() * 5
+
+    def test_a_second_training_that_does_not_begin_changes_nothing(self, surfaces: Path, tmp_path: Path) -> None:
+        """An engine whose epochs are done leaves the model as it is."""
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, max_epochs=1)
+        before = scores(model)
+        engine.fit(model, datamodule=folder(surfaces))
+        assert torch.equal(scores(model), before)
+
+
+class TestPrecision:
+    """The trainer's precision works or is refused by name."""
+
+    @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+    def test_works(self, surfaces: Path, tmp_path: Path, precision: str) -> None:
+        """Scores are computed in float32, as after export, whatever training used."""
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, max_epochs=1, precision=precision)
+        assert calibrated_by_all(model, surfaces)
+        path = sorted((surfaces / "defective").iterdir())[0]
+        exact = Engine(default_root_dir=tmp_path, accelerator="cpu").predict(model, data_path=path)[0]
+        assert torch.equal(engine.predict(model, data_path=path)[0].pred_score, exact.pred_score)
+
+    @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
+    def test_is_refused(self, surfaces: Path, tmp_path: Path, precision: str) -> None:
+        """At once, with what to use."""
+        with pytest.raises(ValueError, match=r"--trainer\.precision must be one of 32-true.*Leave it out"):
+            fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=1, precision=precision)
+
+
+class TestUntrained:
+    """Scores of an untrained network mean nothing."""
+
+    @pytest.mark.parametrize("stage", ["test", "validate", "predict"])
+    def test_is_refused(self, surfaces: Path, tmp_path: Path, stage: str) -> None:
+        """Without a checkpoint the error names the option, as that of an export does."""
+        with pytest.raises(ValueError, match="--ckpt_path"):
+            getattr(Engine(default_root_dir=tmp_path, accelerator="cpu"), stage)(
+                Ear(**ATTENTION), datamodule=folder(surfaces)
+            )
+
+    def test_is_refused_before_images_are_read(self, tmp_path: Path) -> None:
+        """A folder of no images at all is not looked at."""
+        (tmp_path / "broken.png").write_bytes(b"not an image")
+        with pytest.raises(ValueError, match="--ckpt_path"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu").predict(
+                Ear(**ATTENTION), data_path=tmp_path / "broken.png"
+            )
+
+    def test_a_checkpoint_of_no_training_is_refused(self, surfaces: Path, tmp_path: Path) -> None:
+        """A file alone does not make a model trained."""
+        engine = fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=0)
+        engine.trainer.save_checkpoint(tmp_path / "untrained.ckpt")
+        with pytest.raises(ValueError, match="not trained"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu").test(
+                Ear(**ATTENTION), datamodule=folder(surfaces), ckpt_path=tmp_path / "untrained.ckpt"
+            )
+
+
+class TestAttention:
+    """The file of the attention's weights."""
+
+    def test_is_missed_before_data_is_prepared(self, tmp_path: Path) -> None:
+        """A data set that would have to be prepared is not touched."""
+
+        class Untouchable(Folder):
+            def prepare_data(self) -> None:
+                pytest.fail("data was prepared")
+
+        data = Untouchable(name="none", root=tmp_path, normal_dir="good", num_workers=0)
+        engine = Engine(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu")
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            engine.fit(Ear(**ATTENTION, masking="nowhere.safetensors"), datamodule=data)
+
+    @pytest.mark.parametrize("space", ["mnist", "pixels"])
+    def test_is_used(self, surfaces: Path, tmp_path: Path, space: str) -> None:
+        """Features and mask are those of the file, and a second training does not need it again."""
+        weights = {name: value + 0.01 for name, value in load_attention().state_dict().items()}
+        file = tmp_path / "attention.safetensors"
+        write_weights({f"attention.{name}": value for name, value in weights.items()}, file, {})
+        model = Ear(**(ATTENTION | {"space": space}), masking=str(file))
+        fit(model, surfaces, tmp_path, max_epochs=1)
+        torch.testing.assert_close(dict(model.model.space.attention.state_dict()), weights)
+        file.unlink()
+        fit(model, surfaces, tmp_path, max_epochs=1)
+        torch.testing.assert_close(dict(model.model.space.attention.state_dict()), weights)
+
+
+class TestUnusedArguments:
+    """What would be ignored is refused by name."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            ({"masking": "none", "excised_share": 0.2}, "excised_share=0.2.*masking='none'"),
+            ({"masking": "random", "excised_share": 0.2}, "excised_share=0.2.*masking='random'"),
+            ({"masking": "none", "mosaic_size": 4}, "mosaic_size=4.*masking='none'"),
+            ({"space": "pixels", "backbone_scale": 0.5}, "backbone_scale.*space='pixels'"),
+            ({"space": "mnist", "backbone_scale": 1.0}, "backbone_scale.*space='mnist'"),
+        ],
+        ids=str,
+    )
+    def test_is_refused(self, arguments: dict, named: str) -> None:
+        """The error names the argument and what makes it useless."""
+        with pytest.raises(ValueError, match=named):
+            Ear(**arguments)
