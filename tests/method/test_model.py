@@ -171,7 +171,7 @@ def test_the_least_size_is_in_pixels(levels: int, least: int) -> None:
     """The deepest level of the U-Net has a position to look at, each of 16 pixels and more."""
     space = FeatureSpace()
     unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, (2,) * levels)
-    model = EarModel(space=space, unet=unet).eval()
+    model = EarModel(space=space, masking=NoMasking(), unet=unet).eval()
     assert model(torch.rand(1, 3, least, least)).anomaly_map.isfinite().all()
     with pytest.raises(ValueError, match=f"at least {least} x {least}"):
         model(torch.rand(1, 3, least, least - 1))
