@@ -84,7 +84,7 @@ def test_onnx_notes_precision_and_thresholds(model: Ear, tmp_path: Path) -> None
     """Without one for pixels anomalib takes that of images."""
     read = onnx.load(model.to_onnx(tmp_path))
     noted = {entry.key: entry.value for entry in read.metadata_props if entry.key.startswith("anomalib_ear.")}
-    assert noted.pop("anomalib_ear.method.precision") == "f32"
+    assert noted.pop("anomalib_ear.precision") == "f32"
     assert {name: round(float(value), 6) for name, value in noted.items()} == {
         "anomalib_ear.image_threshold": 0.4,
         "anomalib_ear.pixel_threshold": 0.4,
