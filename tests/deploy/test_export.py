@@ -365,7 +365,7 @@ def test_a_file_that_is_gone_costs_no_checkpoint(
     shutil.copytree(surfaces, tmp_path / "data")
     engine = Engine(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", logger=False)
     ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
-    engine.fit(ear, datamodule=split(tmp_path / "data", val_split_mode="none"))
+    engine.fit(ear, datamodule=split(tmp_path / "data"))
     shutil.rmtree(tmp_path / "data")
     ear._recorded = None
     engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
