@@ -1,71 +1,63 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One picture of what Ear missed and what it took for a defect, with every step of the method.
+"""A contact sheet of what Ear missed and what it took for a defect, with every step of the method.
 
-python benchmarks/failures.py --results_file benchmarks/results/kolektor.jsonl --dataset KolektorSDD --output sheet.png
+    python -m benchmarks.failures --run results/benchmark/KolektorSDD-Ear-0 --output sheet.png
 
-Needs the row's checkpoint, which ``run.py`` leaves in ``results/benchmark``, and the data. Left the defective images of
-the lowest scores, lowest first, right the good ones of the highest.
+Left the defective images of the lowest scores, lowest first, right the good ones of the highest.
 """
 
+import json
+from itertools import zip_longest
 from pathlib import Path
 
-import job
 import jsonargparse
 import numpy as np
-import results
 import torch
-from anomalib.data import ImageBatch, ImageItem
+from anomalib.data import ImageBatch
 from anomalib.visualization.image.functional import add_text_to_image, create_image_grid
 from PIL import Image
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear import Ear
-from anomalib_ear.visualizer import TITLE_SIZE, draw
+from benchmarks.ear import TITLE_SIZE, Ear, Item, Model, draw
+from benchmarks.job import build_data, prepare
+from benchmarks.speed import checkpoint
 
 
-def sheet(results_file: Path, dataset: str, output: Path, model: str = "Ear", seed: int = 0, count: int = 8) -> None:
+def sheet(run: Path, output: Path, count: int = 8) -> None:
     """Write the picture, and print which images are on it.
 
     Args:
-        results_file: Rows that ``run.py`` wrote.
-        dataset: Label of the data set.
+        run: Folder that ``run.py`` left of a row of Ear.
         output: Picture to write.
-        model: Label of the model, an Ear.
-        seed: Its seed, the first of the benchmark's, whose checkpoint is kept.
-        count: Images of each kind.
-
-    Raises:
-        FileNotFoundError: If there is no such row, or its checkpoint is gone.
+        count: Images of each kind, at most.
     """
-    row = next((row for row in results.read(results_file) if results.key(row) == (dataset, model, seed)), None)
-    if row is None or "maps" not in row:
-        msg = f"{results_file} has no finished row of {model} on {dataset} with seed {seed}, its benchmark's first."
-        raise FileNotFoundError(msg)
-    checkpoint = next(Path(row["maps"]).parent.rglob("model.ckpt"), None)
-    if checkpoint is None:
-        msg = f"no checkpoint in {Path(row['maps']).parent}, as in a fresh clone; make the row anew: {row['command']}"
-        raise FileNotFoundError(msg)
-    trained = Ear.load_from_checkpoint(checkpoint, visualizer=False).eval()
-    _, datamodule = job.build(row["spec"] | {"root": row["root"], "seed": seed})
-    scores, defective = np.array(row["scores"]), np.array(row["labels"])
+    trained = Ear.load_from_checkpoint(checkpoint(run), visualizer=False).eval()
+    data = build_data(json.loads((run / "job.json").read_text()))
+    prepare(data, proxy=False)
+    with np.load(run / "images.npz") as kept:
+        scores, defective, images = kept["scores"], kept["labels"], kept["images"]
     order = scores.argsort()
     misses, alarms = order[defective[order]][:count], order[~defective[order]][::-1][:count]
-    lines = [
-        [
-            *steps(trained, datamodule.test_data[int(miss)], f"missed: {scores[miss]:.3f}"),
-            *steps(trained, datamodule.test_data[int(alarm)], f"good: {scores[alarm]:.3f}"),
+    panels: list[Image.Image] = []
+    columns = 0
+    for pair in zip_longest(misses, alarms):
+        drawn = [
+            steps(trained, data.test_data[int(index)], f"{kind}: {scores[index]:.3f}") if index is not None else []
+            for index, kind in zip(pair, ("missed", "good"), strict=True)
         ]
-        for miss, alarm in zip(misses, alarms, strict=True)
-    ]
-    create_image_grid([panel for line in lines for panel in line], nrow=len(lines[0])).save(output)
-    print("missed, lowest score first:", *(row["images"][index] for index in misses), sep="\n  ")
-    print("false alarms, highest score first:", *(row["images"][index] for index in alarms), sep="\n  ")
+        blank = Image.new("RGB", (drawn[0] or drawn[1])[0].size, "white")
+        width = max(map(len, drawn))
+        panels += [panel for some in drawn for panel in (some or [blank] * width)]
+        columns = 2 * width
+    create_image_grid(panels, nrow=columns).save(output)
+    print("missed, lowest score first:", *images[misses], sep="\n  ")
+    print("false alarms, highest score first:", *images[alarms], sep="\n  ")
 
 
 @torch.no_grad()
-def steps(model: Ear, item: ImageItem, caption: str) -> list[Image.Image]:
+def steps(model: Model, item: Item, caption: str) -> list[Image.Image]:
     """Draw every step of the method on one test image."""
     image = model.pre_processor.transform(item.image)[None]
     truth = torch.zeros(1, 1, 1) if item.gt_mask is None else item.gt_mask.float().reshape(1, *item.gt_mask.shape[-2:])

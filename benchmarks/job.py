@@ -3,292 +3,218 @@
 
 """One model on one data set with one seed: fit, test, measure, export.
 
-Reads a job as JSON from standard input and writes ``row.json`` into the job's folder. A process of its own per job
+Reads a job as JSON from standard input and writes ``rows.json`` into the job's folder. A process of its own per job
 gives each an own peak of memory, and lets a failing one cost no other. ``run.py`` starts it.
 """
 
 import inspect
 import json
 import os
-import platform
 import resource
-import statistics
 import sys
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import anomalib.metrics
 import anomalib.models
 import numpy as np
 import torch
-from anomalib.data import AnomalibDataModule, ImageBatch, get_datamodule
+from anomalib.data import get_datamodule
 from anomalib.engine import Engine
-from anomalib.models import AnomalibModule
-from lightning import Callback, seed_everything
-from lightning.pytorch.trainer.states import TrainerFn
-from sklearn.metrics import precision_recall_curve, roc_curve
+from lightning import seed_everything
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torchvision.tv_tensors import Mask
 
-import anomalib_ear  # registers Ear where the start-up hook is not installed
+from benchmarks.ear import Data, Model, check_gates, set_gates
+from benchmarks.metrics import measure
+from benchmarks.store import Row, environment
 
-METRICS = {
-    "image": ("AUROC", "AUPR", "F1Max"),
-    "pixel": ("AUROC", "AUPRO", "AUPR", "F1Max"),
-}
-CPU = torch.device("cpu")
-PACKAGES = ("anomalib", "lightning", "openvino", "timm", "torch", "torchvision")
-CURVE_POINTS = 101
 # Longest side in pixels of the maps that are kept for the report's gallery.
 MAP_SIZE = 192
-# The same image scored again and again: how much the score hangs on chance, and how long it takes.
-REPEATED_IMAGES = 4
-REPETITIONS = 4
 
 
-class Collector(Callback):
-    """Keep what the last test gave, before any post-processing.
+class Example(NamedTuple):
+    """A test image as the network takes it.
 
     Attributes:
-        paths: Path per image.
-        labels: Whether an image is defective, ``(N,)`` bool.
-        scores: Raw image scores, ``(N,)``.
-        maps: Raw anomaly maps, ``(H, W)`` each; empty for models without.
-        masks: Ground truth, ``(H, W)`` bool each; zeros where a good image has none.
+        image: ``(1, 3, H, W)``.
+        label: Whether it is defective.
+        mask: Its defect, ``(1, H, W)`` bool.
+        path: Its file.
     """
 
-    def on_test_start(self, trainer: object, pl_module: object) -> None:
-        """Begin anew."""
-        del trainer, pl_module
-        self.paths: list[str] = []
-        self.labels: list[bool] = []
-        self.scores: list[float] = []
-        self.maps: list[torch.Tensor] = []
-        self.masks: list[torch.Tensor] = []
-
-    def on_test_batch_end(self, trainer: object, pl_module: object, outputs: ImageBatch, *args: object) -> None:
-        """Keep a batch."""
-        del trainer, pl_module, args
-        self.paths += outputs.image_path
-        self.labels += outputs.gt_label.flatten().bool().tolist()
-        if outputs.anomaly_map is not None:
-            maps = outputs.anomaly_map.detach().float().cpu().flatten(0, -3)  # (N, H, W)
-            self.maps += maps
-            masks = outputs.gt_mask if outputs.gt_mask is not None else torch.zeros_like(maps)
-            self.masks += masks.cpu().flatten(0, -3).bool()
-        scores = outputs.pred_score
-        if scores is None:  # as anomalib's post-processor does it
-            scores = outputs.anomaly_map.flatten(1).amax(dim=1)
-        self.scores += scores.detach().flatten().double().tolist()
-
-    def results(self) -> dict[str, Any]:
-        """Return metrics, curves and scores.
-
-        Raises:
-            ValueError: If a score is not finite.
-        """
-        if not np.isfinite(self.scores).all() or not all(image_map.isfinite().all() for image_map in self.maps):
-            msg = "the model gave scores or maps that are not finite"
-            raise ValueError(msg)
-        fields = {"image": ["pred_score", "gt_label"]}
-        if self.maps and any(mask.any() for mask in self.masks):
-            fields["pixel"] = ["anomaly_map", "gt_mask"]
-        metrics = {f"{kind}_{name}": self._metric(name, fields[kind]) for kind in fields for name in METRICS[kind]}
-        return {
-            "metrics": metrics,
-            "curves": self._pixel_curves() if "pixel" in fields else None,
-            "labels": self.labels,
-            "scores": self.scores,
-        }
-
-    def _metric(self, name: str, fields: list[str]) -> float:
-        """Compute one of anomalib's metrics on scores brought to [0, 1], beyond which they apply a sigmoid."""
-        metric = getattr(anomalib.metrics, name)(fields=fields)
-        scores, maps = unit_range([torch.tensor(self.scores)])[0], unit_range(self.maps)
-        for index, label in enumerate(self.labels):
-            batch = {"pred_score": scores[index : index + 1].float(), "gt_label": torch.tensor([label])}
-            if self.maps:
-                batch |= {"anomaly_map": maps[index][None], "gt_mask": self.masks[index][None]}
-                batch["image"] = torch.zeros(1, 3, *maps[index].shape)
-            else:
-                batch["image"] = torch.zeros(1, 3, 1, 1)
-            metric.update(ImageBatch(**batch))
-        return float(metric.compute())
-
-    def _pixel_curves(self) -> dict[str, list[float]]:
-        """Thin the pixels' curves to a fixed grid: true positive rate over false, precision over recall."""
-        labels = torch.stack(self.masks).flatten().numpy()
-        scores = torch.stack(self.maps).flatten().numpy()
-        grid = np.linspace(0, 1, CURVE_POINTS)
-        false_positives, true_positives, _ = roc_curve(labels, scores)
-        precision, recall, _ = precision_recall_curve(labels, scores)
-        return {
-            "pixel_tpr": np.interp(grid, false_positives, true_positives).round(4).tolist(),
-            "pixel_precision": np.interp(grid, recall[::-1], precision[::-1]).round(4).tolist(),
-        }
-
-    def save_maps(self, path: Path) -> None:
-        """Keep small maps and masks for the report's gallery."""
-        maps = torch.stack(self.maps)[:, None]
-        scale = MAP_SIZE / max(maps.shape[-2:])
-        small = F.interpolate(maps, scale_factor=min(scale, 1.0), mode="area").squeeze(1)
-        masks = F.adaptive_max_pool2d(torch.stack(self.masks)[:, None].float(), small.shape[-2:]).squeeze(1)
-        np.savez_compressed(path, maps=small.numpy(), masks=masks.bool().numpy())
+    image: Tensor
+    label: bool
+    mask: Tensor
+    path: str
 
 
-def unit_range(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Bring values to [0, 1] by one increasing line for all, so that no metric changes."""
-    if not values:
-        return []
-    low, high = min(value.min() for value in values), max(value.max() for value in values)
-    return [(value - low) / (high - low).clamp(min=torch.finfo(value.dtype).tiny) for value in values]
+class Answers(NamedTuple):
+    """What a model says of all test images, raw, and what is true; as ``metrics.measure`` takes it."""
+
+    scores: Tensor
+    labels: Tensor
+    maps: Any
+    truth: Tensor
+    images: list[str]
 
 
-def build(job: dict[str, Any]) -> tuple[AnomalibModule, AnomalibDataModule]:
-    """Build data and model; the split and synthetic defects hang on the data set's seed, all else on the job's."""
-    data = job["dataset"]
-    arguments = data["arguments"] | ({"root": job["root"]} if job["root"] else {})
-    seed_everything(data["arguments"].get("seed") or 0, verbose=False)
-    datamodule = get_datamodule({"class_path": data["datamodule"], "init_args": arguments})
-    datamodule.prepare_data()
-    datamodule.setup(TrainerFn.FITTING)
-    for images in [datamodule.test_data, *([datamodule.val_data] if data["proxy"] else [])]:
+def examples(model: Model, dataset: Data) -> Iterator[Example]:
+    """Yield the images of a data set at the model's size."""
+    for index in range(len(dataset)):
+        item = dataset[index]
+        size = item.image.shape[-2:]
+        truth = torch.zeros(1, *size) if item.gt_mask is None else item.gt_mask.reshape(1, *size)
+        image, mask = model.pre_processor.transform(item.image, Mask(truth))
+        yield Example(image[None], bool(item.gt_label), mask > 0, item.image_path)
+
+
+@torch.no_grad()
+def answers(model: Callable[[Tensor], Any], some: Iterable[Example]) -> Answers:
+    """Ask a network, which returns ``pred_score`` and ``anomaly_map`` or one of them, of every example."""
+    scores, maps, labels, masks, paths = [], [], [], [], []
+    for example in some:
+        said = model(example.image)
+        if said.anomaly_map is not None:
+            maps.append(said.anomaly_map.float().cpu().reshape(1, 1, *example.image.shape[-2:]))
+        score = said.anomaly_map.amax() if said.pred_score is None else said.pred_score
+        scores.append(score.double().cpu().reshape(1))
+        labels.append(example.label)
+        masks.append(example.mask)
+        paths.append(example.path)
+    return Answers(torch.cat(scores), torch.tensor(labels), torch.cat(maps) if maps else None, torch.cat(masks), paths)
+
+
+def build_data(job: Row) -> Data:
+    """Build the datamodule of a job, without reading anything."""
+    asked = job["arguments"]
+    arguments = asked["data"] | ({"root": job["root"]} if job.get("root") else {})
+    seed_everything(asked["data"].get("seed") or 0, verbose=False)
+    return get_datamodule({"class_path": asked["datamodule"], "init_args": arguments})
+
+
+def prepare(data: Data, *, proxy: bool = False) -> None:
+    """Split, and refuse data on which nothing can be measured."""
+    data.prepare_data()
+    data.setup("fit")
+    for images in [data.test_data, *([data.val_data] if proxy else [])]:
         if not (images.has_normal and images.has_anomalous):
             msg = (
                 "metrics need good and defective images, and there is only one kind to test on; without defective "
                 "photographs set `test_split_mode: synthetic`, or `val_split_mode: synthetic` for the proxy"
             )
             raise ValueError(msg)
-    seed_everything(job["seed"], verbose=False)
-    name = job["model"]["model"]
-    cls = getattr(anomalib.models, name, None)
-    if cls is None:
-        msg = f"anomalib.models has no {name!r}"
-        raise ValueError(msg)
-    arguments = dict(job["model"]["arguments"]) | {"visualizer": False, "evaluator": False}
-    if "seed" in inspect.signature(cls).parameters:
-        arguments.setdefault("seed", job["seed"])
-    pre_processor = cls.configure_pre_processor(image_size=tuple(data["image_size"]))
-    return cls(**arguments, pre_processor=pre_processor), datamodule
 
 
-def repeat(
-    model: AnomalibModule, datamodule: AnomalibDataModule, good_scores: list[float], device: torch.device
-) -> dict[str, float]:
-    """Score a few images several times, one by one, where the model was trained.
+def build_model(job: Row) -> Model:
+    """Build the model of a job; the seed is given to it where it has an argument for it.
 
-    Returns:
-        ``seconds_per_image``, the median in torch, and ``score_spread``, the standard deviation of one image's score
-        over the repetitions, as a share of that of good images' scores.
+    Raises:
+        ValueError: If anomalib has no such model, or an argument does not fit it.
     """
-    count = min(REPEATED_IMAGES, len(datamodule.test_data))
-    images = [datamodule.test_data[index].image[None].to(device) for index in range(count)]
-    seconds, spreads = [], []
-    model.eval().to(device)
-    with torch.no_grad():
-        model(images[0])  # the first pass is slower
-        for image in images:
-            scores = []
-            for _ in range(REPETITIONS):
-                start = time.perf_counter()
-                scores.append(model(image).pred_score.item())
-                seconds.append(time.perf_counter() - start)
-            spreads.append(statistics.stdev(scores))
-    model.cpu()
-    return {
-        "seconds_per_image": statistics.median(seconds),
-        "score_spread": statistics.mean(spreads) / max(statistics.stdev(good_scores), 1e-12),
-    }
+    asked = job["arguments"]
+    seed_everything(asked["seed"], verbose=False)
+    cls = getattr(anomalib.models, asked["class"], None)
+    if cls is None:
+        msg = f"anomalib.models has no {asked['class']!r}"
+        raise ValueError(msg)
+    arguments = asked["model"] | {"visualizer": False, "evaluator": False}
+    if "seed" in inspect.signature(cls).parameters:
+        arguments.setdefault("seed", asked["seed"])
+    model = cls(**arguments, pre_processor=cls.configure_pre_processor(image_size=tuple(asked["image_size"])))
+    for gates in [*job.get("gates", []), asked["model"].get("skip_gates")]:
+        if gates:
+            check_gates(model, gates)
+    return model
 
 
-def environment(device: torch.device = CPU) -> dict[str, Any]:
-    """Describe the machine, with the device where that is not the CPU, and the versions."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
-    machine = f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    return {
-        "machine": f"{machine}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else machine,
-        "python": platform.python_version(),
-        "versions": {"anomalib-ear": anomalib_ear.__version__, **{package: version(package) for package in PACKAGES}},
-    }
-
-
-def run(job: dict[str, Any]) -> dict[str, Any]:
+def run(job: Row) -> list[Row]:
     """Do one job.
 
     Args:
-        job: ``model`` (name, arguments, trainer), ``dataset`` (datamodule, arguments, image size, proxy), ``seed``,
-            ``trainer``, ``folder``, ``root`` of the data or ``None``, ``export``.
+        job: A row without results, and ``folder``, ``root`` of the data or ``None``, ``gates`` to test again with,
+            and whether to ``export``.
 
     Returns:
-        What was measured.
+        The row, and one for each further setting of the gates.
     """
-    folder = Path(job["folder"])
-    model, datamodule = build(job)
-    collector = Collector()
-    trainer = {"accelerator": "cpu", **job["trainer"], **job["model"]["trainer"]}
-    engine = Engine(**trainer, callbacks=[collector], logger=False, default_root_dir=folder)
-    row: dict[str, Any] = {"arguments": plain(dict(model.hparams))}
+    folder, asked = Path(job["folder"]), job["arguments"]
+    data, model = build_data(job), build_model(job)
+    prepare(data, proxy=asked["proxy"])
+    seed_everything(asked["seed"], verbose=False)
+    engine = Engine(**{"accelerator": "cpu", **asked["trainer"]}, logger=False, default_root_dir=folder)
     start = time.perf_counter()
-    engine.fit(model, datamodule)
-    row["fit_seconds"] = time.perf_counter() - start
-    row["epochs"] = engine.trainer.current_epoch
+    engine.fit(model, data)
+    cost: dict[str, Any] = {"fit_seconds": time.perf_counter() - start, "epochs": engine.trainer.current_epoch}
     device = engine.trainer.strategy.root_device
-    row["environment"] = environment(device)
-
-    processor = model.post_processor
-    flags = processor.enable_normalization, processor.enable_thresholding
-    processor.enable_normalization = processor.enable_thresholding = False  # its clamping ties the highest scores
-    start = time.perf_counter()
-    engine.test(model, datamodule)
-    row["test_seconds"] = time.perf_counter() - start
-    row |= collector.results()
-    good = [score for score, label in zip(collector.scores, collector.labels, strict=True) if not label]
-    row |= repeat(model, datamodule, good, device)
-    root = Path(datamodule.root)
-    # Folders as they are on disk: some datamodules follow a root that is a link, others do not.
-    images = [os.path.relpath(path.parent.resolve() / path.name, root.resolve()) for path in map(Path, collector.paths)]
-    row |= {"root": str(root), "images": images}
-    if job["export"] and collector.maps:
-        collector.save_maps(folder / "maps.npz")
-        row["maps"] = str(folder / "maps.npz")
-    if job["dataset"]["proxy"]:
-        engine.test(model, datamodule.val_dataloader())
-        row["proxy"] = collector.results()["metrics"]
-    row["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    processor.enable_normalization, processor.enable_thresholding = flags
-
+    made = {name: job[name] for name in ("model", "dataset", "seed", "command", "fingerprint", "arguments")}
+    made |= environment(device)
+    found, said = test(model.to(device).eval(), data, proxy=asked["proxy"])
+    save(said, folder / "images.npz", Path(data.root))
+    cost["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rows = []
+    for gates in job["gates"]:
+        set_gates(model, gates, data)
+        changed = {"arguments": asked | {"model": asked["model"] | {"skip_gates": gates}}}
+        label = f"{job['model']}: {''.join('01'[gate] for gate in gates)}"
+        rows.append(made | changed | {"model": label, "metrics": test(model, data, proxy=asked["proxy"])[0]})
     if job["export"]:
-        try:
-            # One image of one size: with a dynamic batch some of anomalib's models export for batches of 2 only.
-            xml = engine.export(
-                model,
-                "openvino",
-                export_root=folder,
-                input_size=tuple(job["dataset"]["image_size"]),
-                onnx_kwargs={"dynamic_shapes": None, "opset_version": 18},
-            )
-            row["model_bytes"] = sum(path.stat().st_size for path in (xml, xml.with_suffix(".bin")))
-            row["exported"] = str(xml)
-        except Exception as error:  # noqa: BLE001  a model without export still has its accuracy
-            row["export_error"] = f"{type(error).__name__}: {error}"[:500]
-    return row
+        cost |= export(engine, model.cpu(), folder, asked["image_size"])
+    return [made | {"metrics": found | cost}, *rows]
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401  whatever a model takes
-    """Reduce arguments to what JSON holds."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if not isinstance(item, torch.nn.Module)}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+def test(model: Model, data: Data, *, proxy: bool) -> tuple[dict[str, float], Answers]:
+    """Return what a trained model finds, and what it says of the test images."""
+
+    def ask(image: Tensor) -> Any:  # noqa: ANN401
+        return model.model(image.to(model.device))
+
+    start = time.perf_counter()
+    said = answers(ask, examples(model, data.test_data))
+    found = {"test_seconds": time.perf_counter() - start} | measure(*said)
+    if proxy:
+        others = measure(*answers(ask, examples(model, data.val_data)))
+        found |= {f"proxy_{name}": value for name, value in others.items()}
+    return found, said
+
+
+def save(said: Answers, path: Path, root: Path) -> None:
+    """Keep scores, and small maps and masks, for the report and for contact sheets."""
+    # Folders as they are on disk: some datamodules follow a root that is a link, others do not.
+    images = [os.path.relpath(image.parent.resolve() / image.name, root.resolve()) for image in map(Path, said.images)]
+    kept: dict[str, Any] = {
+        "root": str(root),
+        "images": images,
+        "labels": said.labels.numpy(),
+        "scores": said.scores.numpy(),
+    }
+    if said.maps is not None:
+        small = F.interpolate(said.maps, scale_factor=min(MAP_SIZE / max(said.maps.shape[-2:]), 1.0), mode="area")
+        masks = F.adaptive_max_pool2d(said.truth[:, None].float(), small.shape[-2:])
+        kept |= {"maps": small.squeeze(1).numpy(), "masks": masks.squeeze(1).bool().numpy()}
+    np.savez_compressed(path, **kept)
+
+
+def export(engine: Engine, model: Model, folder: Path, image_size: list[int]) -> dict[str, Any]:
+    """Export for OpenVINO; a model without export still has its accuracy."""
+    # One image of one size: with a dynamic batch some of anomalib's models export for batches of 2 only.
+    options = {"dynamic_shapes": None, "opset_version": 18}
+    size: Any = tuple(image_size)
+    try:
+        xml = engine.export(model, "openvino", export_root=folder, input_size=size, onnx_kwargs=options)
+    except Exception as error:  # noqa: BLE001
+        return {"export_error": f"{type(error).__name__}: {error}"[:500]}
+    return {"model_bytes": size_on_disk(Path(str(xml)))}
+
+
+def size_on_disk(path: Path) -> int:
+    """Return the bytes of an exported model's two files."""
+    return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")))
 
 
 if __name__ == "__main__":
     the_job = json.load(sys.stdin)
-    result = run(the_job)
-    (Path(the_job["folder"]) / "row.json").write_text(json.dumps(result))
+    results = run(the_job)
+    Path(the_job["folder"], "rows.json").write_text(json.dumps(results))

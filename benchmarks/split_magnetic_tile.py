@@ -3,7 +3,7 @@
 
 """Split the magnetic tiles such that no good tile is on both sides.
 
-    python benchmarks/split_magnetic_tile.py --root FOLDER --output datasets/magnetic_tile_by_tile
+    python -m benchmarks.split_magnetic_tile --root FOLDER --output datasets/magnetic_tile_by_tile
 
 Each tile was photographed under six lights (``exp1`` to ``exp6``). Numbers in the files' names count the photographs of
 all of them in the order of the tiles, so that those of one tile lie side by side: the good ones are cut into runs of
@@ -19,11 +19,6 @@ RUNS = 25
 DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
 
 
-def number(file: Path) -> int:
-    """Return the number of a photograph: ``exp1_num_10181.jpg`` → 10181."""
-    return int(file.stem.rsplit("_", 1)[-1])
-
-
 def split(root: Path, output: Path, seed: int = 0) -> None:
     """Link the photographs into ``good_train``, ``good_test``, the defects' folders and ``masks``.
 
@@ -32,22 +27,18 @@ def split(root: Path, output: Path, seed: int = 0) -> None:
         output: Folder to write, which must not exist.
         seed: Seed of the lots.
     """
-    good = sorted((root / "good").glob("*"), key=number)
-    if not good:
-        msg = f"{root / 'good'} holds no photographs."
-        raise SystemExit(msg)
-    if output.exists():
-        msg = f"{output} exists; name another folder or remove it."
-        raise SystemExit(msg)
+    good = sorted((root / "good").glob("*"), key=lambda file: int(file.stem.rsplit("_", 1)[-1]))
+    if not good or output.exists():
+        reason = f"{output} exists; name another folder or remove it." if good else f"{root / 'good'} is empty."
+        raise SystemExit(reason)
     test = set(np.random.default_rng(seed).permutation(RUNS)[: RUNS // 5].tolist())
     for index, run in enumerate(np.array_split(np.arange(len(good)), RUNS)):
         for position in run:
             link(good[position], output / ("good_test" if index in test else "good_train"))
-    # Files, not folders: a row names its images by the folder that holds them.
-    for kind in DEFECTS:
-        for folder in (Path(kind), Path("masks", kind)):
-            for file in sorted((root / folder).iterdir()):
-                link(file, output / folder)
+    # Files, not folders: an image is named by the folder that holds it.
+    for folder in (path for kind in DEFECTS for path in (Path(kind), Path("masks", kind))):
+        for file in sorted((root / folder).iterdir()):
+            link(file, output / folder)
 
 
 def link(file: Path, folder: Path) -> None:

@@ -62,4 +62,4 @@ def test_every_command_runs(clone: Path, environment: dict[str, str]) -> None:
         scores = [float(row["normalised_score"]) for row in csv.DictReader(file)]
     assert len(scores) == PHOTOGRAPHS["new"]
     assert sum(scores[:3]) / 3 > sum(scores[3:]) / 5
-    assert (clone / "results" / "benchmark" / "folder" / "report.html").exists()
+    assert (clone / "results" / "benchmark" / "report.html").exists()

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""All that the benchmarks know of Ear's inside."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import openvino
+import torch
+from torch import Tensor
+
+import anomalib_ear
+from anomalib_ear import Ear
+from anomalib_ear.deploy.infer import Line
+from anomalib_ear.deploy.int8 import quantize
+from anomalib_ear.deploy.photographs import find
+from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.host import metrics
+from anomalib_ear.host.visualizer import TITLE_SIZE, draw
+
+__all__ = ["TITLE_SIZE", "DeployedModel", "Ear", "Line", "draw", "find", "metrics"]
+
+# Of anomalib or ours: mypy knows too little of their parts.
+Model: TypeAlias = Any
+Data: TypeAlias = Any
+Item: TypeAlias = Any
+
+PACKAGE = Path(anomalib_ear.__file__).parent
+# The files that decide what Ear detects.
+METHOD = (
+    "method/**/*.py",
+    "host/lightning_model.py",
+    "host/training.py",
+    "deploy/resize.py",
+    "pretraining/*.safetensors",
+)
+
+
+def check_gates(model: Model, gates: Sequence[bool]) -> None:
+    """Raise a ``ValueError`` if there is not one gate for each skip, before hours of training."""
+    model.model.unet.gates = tuple(gates)
+
+
+def set_gates(model: Model, gates: Sequence[bool], datamodule: Data) -> None:
+    """Open and close the skips of a trained model, and calibrate it by all training images as training does."""
+    model.model.unet.gates = tuple(gates)
+    transform, device = model.pre_processor.transform, model.device
+    model.model.calibrate(transform(batch.image.to(device)) for batch in datamodule.train_dataloader())
+
+
+def calibrate(model: Model, images: Tensor) -> None:
+    """Give an untrained model statistics of the size that training gives it."""
+    with torch.no_grad():
+        model.model.train()(images)
+        model.model.keep_for_calibration(images)
+        model.model.calibrate()
+
+
+def to_int8(path: Path, images: Iterable[Any]) -> Path:
+    """Quantize an exported model; returns the new file beside it."""
+    path_int8 = path.with_name("int8.xml")
+    openvino.save_model(quantize(openvino.Core().read_model(path), list(images)), path_int8, compress_to_fp16=False)
+    return path_int8

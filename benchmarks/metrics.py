@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The one place where a metric is computed, always from raw scores and maps."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anomalib.metrics
+import numpy as np
+import torch
+from anomalib.data import ImageBatch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from benchmarks.ear import metrics as bounded
+
+IMAGE: dict[str, Any] = {name: getattr(anomalib.metrics, name) for name in ("AUROC", "AUPR", "F1Max")}
+# In memory that does not grow with the number of images, where we have that.
+PIXEL: dict[str, Any] = {
+    "AUROC": bounded.AUROC, "AUPRO": bounded.AUPRO, "AUPR": anomalib.metrics.AUPR, "F1Max": anomalib.metrics.F1Max,
+}  # fmt: skip
+BATCH = 16
+
+
+def measure(
+    scores: Tensor, labels: Tensor, maps: Tensor | None = None, truth: Tensor | None = None, images: Sequence[str] = ()
+) -> dict[str, float]:
+    """Measure what a model found.
+
+    Args:
+        scores: ``(N,)``; more is more anomalous.
+        labels: Whether an image is defective, ``(N,)`` bool; some data sets have defects without a marked pixel.
+        maps: Anomaly maps, ``(N, 1, H, W)``, of models that have them.
+        truth: Defective pixels, ``(N, H, W)`` bool.
+        images: Path per image. Where each kind of defect has a folder of its own, its image AUROC is ``kind_FOLDER``.
+
+    Returns:
+        ``image_*`` and, where pixels are marked, ``pixel_*``; ``scrapped``, the share of good parts at or above the
+        threshold that finds 95 % of the defective ones; ``missed``, the share of defective ones that 1 % alarms leave.
+
+    Raises:
+        ValueError: If a score or map is not finite.
+    """
+    if not scores.isfinite().all() or (maps is not None and not maps.isfinite().all()):
+        msg = "the model gave scores or maps that are not finite."
+        raise ValueError(msg)
+    found = {}
+    for name, cls in IMAGE.items():
+        metric = cls(fields=["pred_score", "gt_label"])
+        # Anomalib applies a sigmoid to what leaves [0, 1].
+        metric.update(ImageBatch(image=torch.zeros(len(scores), 3, 1, 1), pred_score=unit(scores), gt_label=labels))
+        found[f"image_{name}"] = float(metric.compute())
+    if maps is not None and truth is not None and truth.any():
+        scaled = unit(maps)
+        for name, cls in PIXEL.items():
+            metric = cls(fields=["anomaly_map", "gt_mask"])
+            for some, masks in zip(scaled.split(BATCH), truth.split(BATCH), strict=True):
+                blank = torch.zeros(len(some), 3, *some.shape[-2:])
+                metric.update(ImageBatch(image=blank, anomaly_map=some, gt_mask=masks))
+            found[f"pixel_{name}"] = float(metric.compute())
+    good, defective = scores[~labels].numpy(), scores[labels].numpy()
+    return (
+        found
+        | {"scrapped": scrapped(good, defective), "missed": missed(good, defective)}
+        | kinds(scores, labels, images)
+    )
+
+
+def unit(values: Tensor) -> Tensor:
+    """Bring values to [0, 1] by one increasing line for all, so that no metric changes."""
+    low, high = values.min(), values.max()
+    return ((values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)).float()
+
+
+def scrapped(good: NDArray[np.float64], defective: NDArray[np.float64], found: float = 0.95) -> float:
+    """Return the share of good parts at or above the threshold that finds this share of the defective ones."""
+    least = math.ceil(found * len(defective))  # defective parts that must be found
+    return float(np.mean(good >= np.sort(defective)[-least]))
+
+
+def missed(good: NDArray[np.float64], defective: NDArray[np.float64], alarms: float = 0.01) -> float:
+    """Return the share of defective parts at or below the threshold that this share of the good ones exceeds."""
+    most = math.floor(alarms * len(good))  # good parts that may alarm
+    return float(np.mean(defective <= np.sort(good)[-1 - most]))
+
+
+def kinds(scores: Tensor, labels: Tensor, images: Sequence[str]) -> dict[str, float]:
+    """Return the image AUROC of each kind of defect, where each has a folder of its own, else nothing."""
+    folders = np.array([Path(image).parent.name for image in images])
+    if len(folders) != len(labels):
+        return {}
+    defective = labels.numpy()
+    names = sorted(set(folders[defective]))
+    if len(names) < 2 or set(names) & set(folders[~defective]):
+        return {}
+    chosen = {name: (folders == name) | ~defective for name in names}
+    return {
+        f"kind_{name}": float(roc_auc_score(defective[these], scores.numpy()[these])) for name, these in chosen.items()
+    }
