@@ -263,15 +263,11 @@ def checkpoint(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root / "model.ckpt"
 
 
-@pytest.mark.parametrize("compression", [(), ("--compression_type", "INT8_PTQ")], ids=["float", "eight bits"])
-def test_the_command_ends_with_what_it_wrote(
-    checkpoint: Path, surfaces: Path, compression: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_the_command_ends_with_what_it_wrote(checkpoint: Path, surfaces: Path, tmp_path: Path) -> None:
     """It does not drown in lines about constants: the files, where they are and how large, stand at the end."""
-    data = folder_arguments(surfaces) if compression else []
     done = cli(
-        "export", "--model", "Ear", "--export_type", "openvino", "--ckpt_path", checkpoint, *compression, *data,
-        "--export_root", tmp_path, cwd=tmp_path,
+        "export", "--model", "Ear", "--export_type", "openvino", "--ckpt_path", checkpoint,
+        "--compression_type", "INT8_PTQ", *folder_arguments(surfaces), "--export_root", tmp_path, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stderr.splitlines()
@@ -308,8 +304,8 @@ def test_loggers_are_as_before_and_warnings_are_seen(
     [
         ({"seed": 1}, "validation images were trained on.*seed is 1, was 0"),
         ({"val_split_ratio": 0.4}, "validation images were trained on.*val_split_ratio is 0.4, was 0.2"),
-        ({"val_split_mode": "same_as_test"}, "4 of 20 training images were not trained on .4 of them validated."),
-        ({"normal_dir": "defective", "abnormal_dir": "good"}, "training images were not trained on"),
+        ({"val_split_mode": "same_as_test"}, "3 of 16 training images were not trained on .3 of them validated."),
+        ({"normal_dir": "defective", "abnormal_dir": "good", "mask_dir": None}, "training images were not trained on"),
     ],
     ids=str,
 )
@@ -322,7 +318,7 @@ def test_eight_bits_from_another_split_are_refused(
         model.to_openvino(
             tmp_path,
             compression_type=CompressionType.INT8_PTQ,
-            datamodule=split(surfaces, **arguments | {"mask_dir": None}),
+            datamodule=split(surfaces, **arguments),
         )
     assert not list(tmp_path.iterdir())
 
@@ -361,13 +357,28 @@ def test_a_model_that_does_not_know_its_data_says_so(
     assert any("does not say what it was trained on" in message for message in caplog.messages)
 
 
+def test_a_file_that_is_gone_costs_no_checkpoint(
+    surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The training is worth more than the note of what it was trained on."""
+    shutil.copytree(surfaces, tmp_path / "data")
+    engine = Engine(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
+    engine.fit(ear, datamodule=split(tmp_path / "data"))
+    shutil.rmtree(tmp_path / "data")
+    ear._recorded = None
+    engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
+    assert Ear.load_from_checkpoint(tmp_path / "model.ckpt").model.calibration_images.any()
+    assert any("could not be noted" in message for message in caplog.messages)
+
+
 def test_the_model_s_resize_stands_in_for_the_data_s(model: Ear, surfaces: Path) -> None:
     """As in training: another one beside it would give eight bits other statistics than the trained model's."""
     plain, resized = (
         CalibrationImages(split(surfaces, augmentations=augmentations), model.pre_processor)
         for augmentations in (None, Resize((8, 8)))
     )
-    assert len(plain) == len(resized) == 16
+    assert plain[3].shape == (1, 3, 32, 32)
     np.testing.assert_array_equal(plain[3], resized[3])
 
 

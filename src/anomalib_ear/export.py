@@ -77,8 +77,11 @@ class EarExportMixin(ExportMixin):
         validation = getattr(loaders[0] if isinstance(loaders, list) and loaders else loaders, "dataset", None)
         files = training_data.files(train, validation)
         if files != self._recorded:
-            self._training_data = training_data.record(train, validation, trainer.datamodule)
-            self._recorded = files
+            self._training_data, self._recorded = None, files
+            try:
+                self._training_data = training_data.record(train, validation, trainer.datamodule)
+            except OSError as error:  # must not cost the checkpoint
+                logger.warning("What the model was trained on could not be noted: %s.", error)
 
     def to_onnx(
         self,
