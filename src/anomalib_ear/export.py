@@ -59,9 +59,13 @@ class EarExportMixin(ExportMixin):
             height, width = (2 * max(self.model.stride, self.model.position * count) + 1 for count in cells)
             shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
-        path: Path = super().to_onnx(
-            export_root, model_file_name, input_size, **{"opset_version": 18, "external_data": False} | kwargs
-        )
+        self.model.checks_images = False
+        try:
+            path: Path = super().to_onnx(
+                export_root, model_file_name, input_size, **{"opset_version": 18, "external_data": False} | kwargs
+            )
+        finally:
+            self.model.checks_images = True
         model = onnx.load(path)
         for name, value in describe(self.post_processor).items():
             model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
