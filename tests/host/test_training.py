@@ -458,8 +458,8 @@ class TestMemory:
         """Residuals of 600 images of 640 x 256 pixels take 141 MiB; three copies would be 423."""
         script = (
             "import resource, torch\n"
-            "from anomalib_ear.anomaly_map import AnomalyMapGenerator\n"
-            "from anomalib_ear.torch_model import EarModel\n"
+            "from anomalib_ear.method.calibration import AnomalyMapGenerator\n"
+            "from anomalib_ear.method.model import EarModel\n"
             "class Tiny(EarModel):\n"
             "    def __init__(self):\n"
             "        torch.nn.Module.__init__(self)\n"
