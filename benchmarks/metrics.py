@@ -40,7 +40,8 @@ def measure(
 
     Returns:
         ``image_*`` and, where pixels are marked, ``pixel_*``; ``scrapped``, the share of good parts at or above the
-        threshold that finds 95 % of the defective ones; ``missed``, the share of defective ones that 1 % alarms leave.
+        threshold that finds 95 % of the defective ones; ``missed``, the share of defective parts that are not found
+        with alarms on 1 % of the good ones.
 
     Raises:
         ValueError: If a score or map is not finite.

@@ -84,7 +84,7 @@ def histograms(kept: dict[str, Any]) -> Figure:
 
 
 def wrong_side(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return for each image the share of images of the other kind that its score does not keep apart."""
+    """Return for each image which share of the other kind's images lies on the wrong side of its score."""
     good, defective = np.sort(scores[~labels]), np.sort(scores[labels])
     above = 1 - np.searchsorted(good, scores, side="left") / len(good)  # good ones that score as high
     below = np.searchsorted(defective, scores, side="right") / len(defective)  # defective ones that score as low

@@ -3,11 +3,11 @@
 
 """anomalib's readers, replaced by those of :mod:`anomalib_ear.images` wherever anomalib looks them up.
 
-anomalib 2.7 reads 16 bits as white, photographs as they were stored and not as a viewer shows them, of several pages
-the first, and names no file that it cannot read. Most users train on ``Folder``, predict from a path, and deploy with
-the stock inferencers, so readers in datamodules of our own would leave training and line apart. They are replaced for
-every model of the process, because a comparison between models would else compare readers; what anomalib reads rightly
-stays as it is, to the last bit.
+anomalib 2.7 reads 16 bits as white, ignores EXIF orientations, takes the first of several pages, and does not name a
+file that it cannot read. Most users train on ``Folder``, predict from a path, and deploy with the stock inferencers:
+readers in our own datamodules would let training and line differ. They are replaced for every model of the process,
+since otherwise a comparison between models would compare readers. What anomalib reads rightly stays as it is, to the
+last bit.
 """
 
 import inspect
