@@ -231,14 +231,6 @@ class TestDocuments:
             ]
         ), "run `python -m benchmarks.tables pages`"
 
-    def test_no_document_names_a_file_that_is_gone(self) -> None:
-        """Modules, configurations and pages of the benchmarks."""
-        for path in (REPOSITORY / "benchmarks" / "README.md", *REPOSITORY.glob("docs/*.md")):
-            for name in re.findall(r"\b(?:benchmarks|configs)/[\w/]+\.(?:py|yaml|jsonl|md|png)", path.read_text()):
-                assert (REPOSITORY / name).exists(), f"{path.name}: {name}"
-            for name in re.findall(r"python -m benchmarks\.(\w+)", path.read_text()):
-                assert (REPOSITORY / "benchmarks" / f"{name}.py").exists(), f"{path.name}: {name}"
-
 
 class TestReport:
     """Parts of the page."""
