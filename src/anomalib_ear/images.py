@@ -26,7 +26,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", "
 # A header that asks for more is damaged or malicious; line scans of hundreds of megapixels are ordinary.
 MAX_PIXELS = 2**30
 
-# What a user may not expect, as ends of a sentence that begins with the file's name.
+# What a user may not expect. Each ends a sentence that begins with the file's name.
 NOTES = (
     "is turned upright, as its EXIF orientation says and viewers do; anomalib's own reader leaves it lying",
     "is read at its full range; anomalib's own reader cuts off all but 8 bits",

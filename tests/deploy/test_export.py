@@ -353,7 +353,7 @@ def test_what_only_should_be_known_is_told() -> None:
 def test_a_model_that_does_not_know_its_data_says_so(
     model: Ear, good: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As of checkpoints of earlier versions."""
+    """An export to int8 warns if the checkpoint has no record of its data, like those of earlier versions."""
     model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=good)
     assert any("does not say what it was trained on" in message for message in caplog.messages)
 

@@ -21,11 +21,11 @@ from anomalib_ear.images import SUFFIXES, read_mask_size, read_size
 
 logger = logging.getLogger(__name__)
 
-# By which factor the aspect ratio may change before a warning.
+# Factor by which the aspect ratio may change without a warning.
 _TOLERANCE = 1.05
 # Advised sizes are multiples of this: the default space's stride.
 _MULTIPLE = 64
-# How much larger than asked for an advised size may be.
+# An advised size may have this many times the area that was asked for.
 _MAX_GROWTH = 3
 # Folders of masks, as users name them.
 _MASK_FOLDERS = ("masks", "mask", "ground_truth")

@@ -161,7 +161,7 @@ class _F1AdaptiveThreshold(_LevelMetric):
             return self.lowest
         # 2 TP / (2 TP + FP + FN), where TP + FN are all defective pixels.
         f1_score = 2 * true_positives / (true_positives + false_positives + true_positives[-1])
-        # Of equal ones argmax takes the first, which is a level that occurs; those below it may be empty.
+        # Of equal values argmax takes the first, which is a level that occurs; those below it may be empty.
         best = LEVELS - 1 - int(f1_score.argmax())
         return torch.tensor(best / LEVELS, device=self.normal.device)
 

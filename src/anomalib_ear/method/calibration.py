@@ -56,7 +56,7 @@ def image_score(anomaly_map: Tensor) -> Tensor:
         Scores of shape ``(N,)`` in [0, 1), at most the map's maximum and near it.
     """
     highest = anomaly_map.amax(dim=(-3, -2, -1), keepdim=True).clamp(min=1e-12)
-    # Relative to the maximum, because a small number to this power is none in float32.
+    # Relative to the maximum, because a small number to this power is 0 in float32.
     spread = (anomaly_map / highest).pow(SCORE_POWER).mean(dim=(-3, -2, -1)).pow(1 / SCORE_POWER)  # (N,)
     return highest.flatten() * spread
 
