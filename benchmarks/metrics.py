@@ -72,7 +72,7 @@ def measure(
 
 
 def unit(values: Tensor) -> Tensor:
-    """Bring values to [0, 1] by one increasing line for all, so that no metric changes."""
+    """Bring values to [0, 1] by one increasing linear map, so that no metric changes."""
     low, high = values.min(), values.max()
     return ((values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)).float()
 

@@ -27,7 +27,7 @@ mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.righ
 
 
 def data_uri(draw: Figure | Image.Image) -> str:
-    """Put a picture into its address: figures as SVG, photographs as JPEG."""
+    """Encode a picture as a data URI: figures as SVG, photographs as JPEG."""
     buffer = io.BytesIO()
     if isinstance(draw, Figure):
         draw.savefig(buffer, format="svg", bbox_inches="tight")

@@ -193,7 +193,7 @@ def export_untrained(row: store.Row, folder: Path) -> tuple[Path, float, list[An
 
 
 def large_convolutions(folder: Path) -> tuple[Path, float]:
-    """Write a model that is nothing else; returns it and its arithmetic in GFLOP."""
+    """Write a model of large convolutions alone; returns it and its arithmetic in GFLOP."""
     image = opset13.parameter([1, PEAK_CHANNELS, PEAK_SIDE, PEAK_SIDE], np.float32)
     x = image
     kernel = np.random.default_rng(0).random((PEAK_CHANNELS, PEAK_CHANNELS, 3, 3), dtype=np.float32) - 0.5
@@ -369,7 +369,7 @@ def _on_line(model: ear.DeployedModel, name: str, files: dict[Path, Path], folde
 
 
 def repeated(files: dict[Path, Path], count: int) -> dict[Path, Path]:
-    """Return so many files, each as often as needed, under names of their own."""
+    """Return ``count`` files, repeated under new names where there are too few."""
     return {Path(f"{i:06d}-{file.name}"): file for i, file in enumerate(islice(cycle(files.values()), count))}
 
 

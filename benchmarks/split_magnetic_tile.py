@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Split the magnetic tiles such that no good tile is on both sides.
+"""Split the magnetic tiles so that no good tile is on both sides.
 
     python -m benchmarks.split_magnetic_tile --root FOLDER --output datasets/magnetic_tile_by_tile
 

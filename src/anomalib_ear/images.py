@@ -283,7 +283,7 @@ def _is_deep(image: ImageFile) -> bool:
 
 
 def _maxval(image: ImageFile) -> int:
-    """Return what is white in a PGM or PPM that is not of 8 bits, or of 16 bits and grey; else 0."""
+    """Return the white of a PGM or PPM that Pillow does not take for plain 8 or 16 bits; else 0."""
     arguments: Any = image.tile[0].args if image.tile else None
     return int(arguments[1]) if isinstance(arguments, tuple) and image.format == "PPM" else 0
 

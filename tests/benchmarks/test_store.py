@@ -173,7 +173,7 @@ TABLES = {
 
 
 class TestDocuments:
-    """What a reader relies on, looked up in the store anew."""
+    """A reader relies on the figures of documents: they are looked up in the store."""
 
     @pytest.mark.parametrize(
         ("document", "name"), [(key, name) for key, (name, _) in TABLES.items() if "readme" in name]

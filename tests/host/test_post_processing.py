@@ -48,7 +48,7 @@ def test_without_validation_scores_stay() -> None:
 
 
 def validated(post_processor: PostProcessor, scores: torch.Tensor, defective: torch.Tensor) -> PostProcessor:
-    """Let a post-processor find its thresholds on images whose maps are half their score, but for one pixel."""
+    """Let a post-processor find its thresholds on images whose maps are half their score, except at one pixel."""
     for some in torch.arange(len(scores)).split(7):
         maps = scores[some].reshape(-1, 1, 1, 1).repeat(1, 1, 4, 4) / 2
         maps[..., 1, 2] *= 2

@@ -121,7 +121,7 @@ def _files(given: Mapping[str, Any], name: str) -> list[Path]:
 
 
 def _explain_pairs(photographs: list[Path], masks: list[Path], error: Exception) -> NoReturn:
-    """Raise what names a photograph without a mask, a mask without a photograph, or a wrong pair."""
+    """Raise an error that names a photograph without a mask, a mask without a photograph, or a wrong pair."""
     stems = Counter(file.stem for file in photographs)
     # A mask's name may be longer than its photograph's: 001_mask.png. Of 1 and 11 the latter is meant by 11_mask.
     owned = Counter(max((stem for stem in stems if stem in mask.stem), key=len, default="") for mask in masks)

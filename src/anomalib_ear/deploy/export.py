@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 class EarExportMixin(ExportMixin):
-    """anomalib's exports, such that they give the trained model's answers."""
+    """anomalib's exports, made to give the trained model's answers."""
 
     model: EarModel
     pre_processor: nn.Module | None
@@ -176,7 +176,7 @@ class EarExportMixin(ExportMixin):
         datamodule: AnomalibDataModule | None = None,
         *args: Any,  # noqa: ANN401  # the host's
     ) -> openvino.Model:
-        """Compress as anomalib does, but for ``INT8_PTQ``."""
+        """Compress as anomalib does, except for ``INT8_PTQ``."""
         if compression_type == CompressionType.INT8_PTQ and datamodule and isinstance(self.pre_processor, PreProcessor):
             return quantize(model, CalibrationImages(datamodule, self.pre_processor))
         return super()._compress_ov_model(model, compression_type, datamodule, *args)

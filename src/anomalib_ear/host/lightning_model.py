@@ -160,7 +160,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     @AnomalibModule.trainer.setter  # type: ignore[attr-defined,untyped-decorator]
     def trainer(self, trainer: Trainer | None) -> None:
-        """Check what can be checked before any data is prepared, and limit the number of epochs where nobody did.
+        """Check what can be checked before data is prepared, and set the number of epochs if there is no limit.
 
         Later hooks come too late: Lightning replaces the missing number of epochs by one of its own.
 

@@ -208,7 +208,7 @@ class _Labels(Metric):
 
 
 class Evaluator(HostEvaluator):
-    """anomalib's evaluator, but for test metrics that mean nothing: it says why instead of printing 0.
+    """anomalib's evaluator, which leaves out test metrics that mean nothing, and says why.
 
     Without a defective image no AUROC or F1 score tells anything, and 0 reads as if no defect were found.
 

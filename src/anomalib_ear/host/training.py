@@ -87,7 +87,7 @@ def check_precision(trainer: Trainer) -> None:
 
 
 def limit_epochs(trainer: Trainer) -> bool:
-    """Set the number of epochs where nobody set any limit; tell whether that was so.
+    """Set the number of epochs if there is no limit of any kind; return whether it did.
 
     Lightning turns ``None`` into 1000, which then looks as if somebody had asked for it.
     """

@@ -171,7 +171,7 @@ def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, 
 
 
 def regroup(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images, but for the last, in half precision.
+    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images or, the last, fewer; in half precision.
 
     Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
     """

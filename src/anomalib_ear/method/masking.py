@@ -186,7 +186,7 @@ class RandomMasking(nn.Module):
 
 
 def disjoint_masks(image: Tensor, size: int, number: int) -> list[Tensor]:
-    """Draw masks of which each excises an equal number of random cells, and all together every cell once.
+    """Share out the cells of an image among masks at random: each cell to one mask, as many to each.
 
     Args:
         image: Shape ``(N, D, H, W)``, ``H`` and ``W`` multiples of ``size``.
