@@ -73,7 +73,7 @@ def examples(model: Model, dataset: Data) -> Iterator[Example]:
 
 @torch.no_grad()
 def answers(model: Callable[[Tensor], Any], some: Iterable[Example]) -> Answers:
-    """Ask a network, which returns ``pred_score`` and ``anomaly_map`` or one of them, of every example."""
+    """Collect a network's answers to every example; it returns ``pred_score``, ``anomaly_map`` or both."""
     scores, maps, labels, masks, paths = [], [], [], [], []
     for example in some:
         said = model(example.image)

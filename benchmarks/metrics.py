@@ -40,7 +40,8 @@ def measure(
 
     Returns:
         ``image_*`` and, where pixels are marked, ``pixel_*``; ``scrapped``, the share of good parts at or above the
-        threshold that finds 95 % of the defective ones; ``missed``, the share of defective ones that 1 % alarms leave.
+        threshold that finds 95 % of the defective ones; ``missed``, the share of defective parts that are not found
+        with alarms on 1 % of the good ones.
 
     Raises:
         ValueError: If a score or map is not finite.
@@ -71,7 +72,7 @@ def measure(
 
 
 def unit(values: Tensor) -> Tensor:
-    """Bring values to [0, 1] by one increasing line for all, so that no metric changes."""
+    """Bring values to [0, 1] by one increasing linear map, so that no metric changes."""
     low, high = values.min(), values.max()
     return ((values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)).float()
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What may be run: ``models.yaml`` and ``datasets/*.yaml``, and what becomes of one of each."""
+"""What can be run: ``models.yaml``, ``datasets/*.yaml``, and the job of one model on one data set."""
 
 import json
 from collections.abc import Iterable

@@ -27,7 +27,7 @@ mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.righ
 
 
 def data_uri(draw: Figure | Image.Image) -> str:
-    """Put a picture into its address: figures as SVG, photographs as JPEG."""
+    """Encode a picture as a data URI: figures as SVG, photographs as JPEG."""
     buffer = io.BytesIO()
     if isinstance(draw, Figure):
         draw.savefig(buffer, format="svg", bbox_inches="tight")
@@ -84,7 +84,7 @@ def histograms(kept: dict[str, Any]) -> Figure:
 
 
 def wrong_side(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return for each image the share of images of the other kind that its score does not keep apart."""
+    """Return for each image which share of the other kind's images lies on the wrong side of its score."""
     good, defective = np.sort(scores[~labels]), np.sort(scores[labels])
     above = 1 - np.searchsorted(good, scores, side="left") / len(good)  # good ones that score as high
     below = np.searchsorted(defective, scores, side="right") / len(defective)  # defective ones that score as low

@@ -7,7 +7,7 @@
     python -m benchmarks.speed precisions --runs '[FOLDER]'                # accuracy and speed of each precision
     python -m benchmarks.speed line --runs '[FOLDER]' --photographs FOLDER # from files to heat maps
 
-What is compared takes turns in one process, so that whatever else the machine does hits all alike. ``FOLDER`` is what
+What is compared takes turns in one process, so that other work of the machine slows all of it alike. ``FOLDER`` is what
 ``run.py`` left of a row.
 """
 
@@ -128,7 +128,7 @@ def _many(path: Path, arithmetic: str) -> Callable[[], int]:
     return lambda: infer(turns * len(queue))
 
 
-def able() -> set[str]:
+def supported_arithmetic() -> set[str]:
     """Return the arithmetic that this CPU has."""
     return {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
 
@@ -168,7 +168,7 @@ def export_untrained(row: store.Row, folder: Path) -> tuple[Path, float, list[An
     """Export a model with what a fit would give it: weights do not change what a network costs.
 
     Returns:
-        The OpenVINO model, its arithmetic in GFLOP, and images, ``(1, 3, H, W)``, to quantise it by.
+        The OpenVINO model, its arithmetic in GFLOP, and images, ``(1, 3, H, W)``, to quantize it by.
     """
     size = tuple(row["arguments"]["image_size"])
     built = job.build_model(row)
@@ -193,7 +193,7 @@ def export_untrained(row: store.Row, folder: Path) -> tuple[Path, float, list[An
 
 
 def large_convolutions(folder: Path) -> tuple[Path, float]:
-    """Write a model that is nothing else; returns it and its arithmetic in GFLOP."""
+    """Write a model of large convolutions alone; returns it and its arithmetic in GFLOP."""
     image = opset13.parameter([1, PEAK_CHANNELS, PEAK_SIDE, PEAK_SIDE], np.float32)
     x = image
     kernel = np.random.default_rng(0).random((PEAK_CHANNELS, PEAK_CHANNELS, 3, 3), dtype=np.float32) - 0.5
@@ -232,7 +232,7 @@ def untrained(
             peak = large_convolutions(Path(folder))
             for precision in precisions:
                 arithmetic = PRECISIONS[precision][1]
-                if arithmetic not in able():
+                if arithmetic not in supported_arithmetic():
                     print(f"this CPU has no {arithmetic}: left out.")
                     continue
                 paths = {label: path for label, (path, *_) in made.items()}
@@ -276,7 +276,7 @@ def precisions(runs: list[Path], rounds: int = 15, output: Path = Path("results/
         rounds: How often each precision has its turn.
         output: File of the rows.
     """
-    usable = {name: value for name, value in PRECISIONS.items() if value[1] in able()}
+    usable = {name: value for name, value in PRECISIONS.items() if value[1] in supported_arithmetic()}
     for run in runs:
         task = json.loads((run / "job.json").read_text())
         data = job.build_data(task)
@@ -369,7 +369,7 @@ def _on_line(model: ear.DeployedModel, name: str, files: dict[Path, Path], folde
 
 
 def repeated(files: dict[Path, Path], count: int) -> dict[Path, Path]:
-    """Return so many files, each as often as needed, under names of their own."""
+    """Return ``count`` files, repeated under new names where there are too few."""
     return {Path(f"{i:06d}-{file.name}"): file for i, file in enumerate(islice(cycle(files.values()), count))}
 
 

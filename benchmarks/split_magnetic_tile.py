@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Split the magnetic tiles such that no good tile is on both sides.
+"""Split the magnetic tiles so that no good tile is on both sides.
 
     python -m benchmarks.split_magnetic_tile --root FOLDER --output datasets/magnetic_tile_by_tile
 
-Each tile was photographed under six lights (``exp1`` to ``exp6``). Numbers in the files' names count the photographs of
-all of them in the order of the tiles, so that those of one tile lie side by side: the good ones are cut into runs of
-numbers, and a fifth of the runs, drawn by lot, is for testing. The output has links, not copies.
+Each tile was photographed under six lights (``exp1`` to ``exp6``). The numbers in the files' names follow the tiles, so
+the photographs of one tile have neighbouring numbers. The good ones are cut into runs of numbers, and a fifth of the
+runs, chosen at random, is for testing. The output has links, not copies.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def split(root: Path, output: Path, seed: int = 0) -> None:
     Args:
         root: Folder of the tiles, with ``good``.
         output: Folder to write, which must not exist.
-        seed: Seed of the lots.
+        seed: Seed of the choice.
     """
     good = sorted((root / "good").glob("*"), key=lambda file: int(file.stem.rsplit("_", 1)[-1]))
     if not good or output.exists():

@@ -99,8 +99,8 @@ def command() -> str:
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:
     """Hash what decides a result beside the arguments: a changed constant or formula gives another one.
 
-    Of Ear that is the method's code, of the package's data sets theirs, comments and docstrings left out, and of
-    everything anomalib's version.
+    For Ear that is the method's code, for the package's data sets their code, both without comments and docstrings; for
+    every model anomalib's version.
 
     Args:
         model: Name of the model's class.

@@ -68,12 +68,12 @@ def lay_out(rows: Rows, title: str, first: Callable[[store.Row], str], columns: 
 
 
 def number(name: str, form: str, scale: float = 1) -> Cell:
-    """Return what writes a metric."""
+    """Return a function that writes a metric."""
     return lambda metrics: format(scale * metrics[name], form) if name in metrics else None
 
 
 def rounds(name: str, scale: float = 1) -> Cell:
-    """Return what writes the median of a metric's rounds, and in brackets the quartiles."""
+    """Return a function that writes the median of a metric's rounds, and in brackets the quartiles."""
 
     def cell(metrics: dict[str, Any]) -> str | None:
         if name not in metrics:
@@ -85,7 +85,7 @@ def rounds(name: str, scale: float = 1) -> Cell:
 
 
 def share(name: str, digits: int, of: float) -> Cell:
-    """Return what writes the median of a metric's rounds as a share."""
+    """Return a function that writes the median of a metric's rounds as a share."""
     return lambda metrics: f"{statistics.median(metrics[name]) / of:.{digits}f}" if name in metrics else None
 
 
@@ -115,7 +115,7 @@ def frame(rows: Rows) -> pd.DataFrame:
 
 
 def busiest(rows: Rows, where: Callable[[store.Row], str]) -> list[store.Row]:
-    """Keep the rows of the machine that made most models, by most rows where two did."""
+    """Keep the rows of the machine that made most models; of two such machines, that with more rows."""
 
     def weight(name: str) -> tuple[int, int]:
         own = [row for row in rows if where(row) == name]
@@ -178,7 +178,7 @@ def kinds(rows: Rows) -> pd.DataFrame | None:
 
 
 def cost(rows: Rows) -> tuple[str, pd.DataFrame]:
-    """Lay out what the models took on the machine that made most of them; returns it too."""
+    """Lay out what the models took on the machine that made most of them; returns the machine too."""
     same = busiest(rows, place)
     lines = []
     for model, some in frame(same).groupby("model", sort=False):
@@ -268,7 +268,7 @@ def precisions(rows: Rows) -> str:
 
 
 def line(rows: Rows) -> str:
-    """Return the tables of what is left of a model's speed from file to heat map, one per machine."""
+    """Return the tables of speed from file to heat map, one per machine."""
     parts = []
     for (where,), some in split(rows, place).items():
         columns: dict[str, Cell] = {
@@ -281,7 +281,7 @@ def line(rows: Rows) -> str:
 
 
 def pivot(rows: Rows, line_of: str, column_of: str, cell: str) -> str:
-    """Return a table of two things that rows differ by: fields or arguments; ``cell`` is a format of their metrics."""
+    """Return a table by two fields or arguments, one down and one across; ``cell`` is a format of the metrics."""
     cells = [{**row, **row["arguments"], "cell": cell.format(**row["metrics"])} for row in rows]
     table = pd.DataFrame(cells).pivot_table(
         index=line_of, columns=column_of, values="cell", aggfunc="first", sort=False, dropna=False
@@ -290,7 +290,7 @@ def pivot(rows: Rows, line_of: str, column_of: str, cell: str) -> str:
 
 
 def attention(rows: Rows) -> str:
-    """Return the tables of what the attentions rank and the masks cover."""
+    """Return the tables of how well attentions rank defects, and what masks cover."""
     ranked = [row for row in rows if "pooled_AUROC" in row["metrics"]]
     timed = [row for row in rows if "torch_seconds" in row["metrics"]]
     masked = [row for row in rows if "rule" in row["arguments"]]
@@ -306,7 +306,7 @@ def attention(rows: Rows) -> str:
 
 
 def memory(rows: Rows) -> str:
-    """Return the table of what pixel metrics take."""
+    """Return the table of how much memory pixel metrics take."""
     return "GiB added to a process by one metric, by the number of images:\n\n" + pivot(
         rows, "model", "images", "{added_peak_GiB:.2f}"
     )
@@ -356,7 +356,7 @@ def table(name: str) -> str:
 
 
 def filled(text: str) -> str:
-    """Write every table anew that a document has a place for: ``<!-- table: NAME -->`` to ``<!-- end -->``."""
+    """Renew every table of a document, from ``<!-- table: NAME -->`` to ``<!-- end -->``."""
     return MARKER.sub(lambda found: f"{found[1]}\n{table(found[2])}\n\n{found[3]}", text)
 
 
