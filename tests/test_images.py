@@ -316,9 +316,8 @@ class TestChecks:
         """The error names the mask and its photograph, and says so if the mask lies on its side."""
         mask = root / "masks" / "5.png"
         Image.open(mask).rotate(90, expand=True).save(mask)
-        folders = {"normal_dir": "good", "abnormal_dir": "defective", "mask_dir": "masks"}
         with pytest.raises(MisMatchError, match=r"masks/5\.png.*70 x 104.*defective/5\.png.*104 x 70.*upright"):
-            self.train(Folder("parts", root=root, num_workers=0, val_split_ratio=0.5, **folders), root)
+            self.train(self.data(root), root)
 
     @pytest.mark.parametrize("folder", ["good", "defective", "masks"])
     def test_an_empty_file_stops_training(self, root: Path, folder: str) -> None:
