@@ -32,18 +32,14 @@ FIELDS = (
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("anomalib", "lightning", "openvino", "timm", "torch", "torchvision")
-CPU = torch.device("cpu")
 
 
 def append(path: Path, row: Row) -> None:
     """Append a row as one line, in place of a line that a killed run left unfinished."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
-        if stream.tell():
-            text = path.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                stream.truncate(len(text[: text.rfind("\n") + 1].encode()))
-        stream.write(json.dumps(row) + "\n")
+    with path.open("ab") as stream:
+        stream.truncate(path.read_bytes().rfind(b"\n") + 1)
+        stream.write(json.dumps(row).encode() + b"\n")
 
 
 def read(path: Path) -> list[Row]:
@@ -66,8 +62,7 @@ def read(path: Path) -> list[Row]:
 
 def newest(rows: Iterable[Row]) -> list[Row]:
     """Keep the last of the rows that have model, data set, seed and machine in common."""
-    found = {(row["dataset"], row["model"], row["seed"], row["machine"]): row for row in rows}
-    return list(found.values())
+    return list({(row["dataset"], row["model"], row["seed"], row["machine"]): row for row in rows}.values())
 
 
 def folder_name(row: Row) -> str:
@@ -76,14 +71,19 @@ def folder_name(row: Row) -> str:
     return "".join(char if char.isalnum() or char in "-._" else "_" for char in name)
 
 
-def environment(device: torch.device = CPU) -> Row:
-    """Return the fields that say where and when a row was made, with the device where that is not the CPU."""
+def finish(job: Row, environment: Row, metrics: Row, **arguments: Any) -> Row:  # noqa: ANN401
+    """Return the row of a job: what was asked for, with further arguments, where and when, and what was measured."""
+    asked = {"arguments": job["arguments"] | arguments, "metrics": metrics}
+    return {name: job[name] for name in FIELDS if name in job} | environment | asked
+
+
+def environment(gpu: str = "") -> Row:
+    """Return the fields that say where and when a row is made."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
-    machine = f"{cpu}, {os.cpu_count()} cores"
     return {
-        "machine": f"{machine}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else machine,
+        "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", gpu])),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -92,26 +92,21 @@ def environment(device: torch.device = CPU) -> Row:
 
 def command() -> str:
     """Return the command line of this process."""
-    module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])
+    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:
     """Hash what decides a result beside the arguments: a changed constant or formula gives another one.
 
-    Of Ear that is the method's code, of the package's data sets theirs, comments and docstrings left out, and of
-    everything anomalib's version.
-
-    Args:
-        model: Name of the model's class.
-        datamodule: Name of the datamodule's class.
-        source: Folder of the package.
+    It covers anomalib's version, for the model class Ear the method's code, and for a datamodule of the package its
+    code. Comments and docstrings do not count. ``source`` is the package's folder.
     """
-    patterns = METHOD if model == "Ear" else ()
-    if datamodule and any(f"class {datamodule}(" in file.read_text() for file in source.glob("data/*.py")):
-        patterns = (*patterns, "data/*.py")
+    files = [file for pattern in METHOD if model == "Ear" for file in source.glob(pattern)]
+    own_data = list(source.glob("data/*.py"))
+    if datamodule and any(f"class {datamodule}(" in file.read_text() for file in own_data):
+        files += own_data
     digest = hashlib.sha256(version("anomalib").encode())
-    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+    for file in sorted(files):
         digest.update(code(file.read_text()).encode() if file.suffix == ".py" else file.read_bytes())
     return digest.hexdigest()[:12]
 
