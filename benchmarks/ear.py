@@ -3,7 +3,7 @@
 
 """All that the benchmarks know of Ear's inside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,18 +30,6 @@ PACKAGE = Path(anomalib_ear.__file__).parent
 METHOD = (
     "method/**/*.py", "host/lightning_model.py", "host/training.py", "deploy/resize.py", "pretraining/*.safetensors",
 )  # fmt: skip
-
-
-def set_gates(model: Model, gates: Sequence[bool], datamodule: Data | None = None) -> None:
-    """Open and close the skips; with data calibrate anew by all training images, as training does.
-
-    Raises:
-        ValueError: If there is not one gate for each skip.
-    """
-    model.model.unet.gates = tuple(gates)
-    if datamodule is not None:
-        transform, device = model.pre_processor.transform, model.device
-        model.model.calibrate(transform(batch.image.to(device)) for batch in datamodule.train_dataloader())
 
 
 def calibrate(model: Model, images: Tensor) -> None:

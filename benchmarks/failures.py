@@ -23,13 +23,7 @@ from benchmarks.job import examples, load_data, read
 
 
 def sheet(run: Path, output: Path, count: int = 8) -> None:
-    """Write the picture, and print which images are on it.
-
-    Args:
-        run: Folder that ``run.py`` left of a row of Ear.
-        output: Picture to write.
-        count: Images of each kind, at most.
-    """
+    """Write the picture of a row of Ear, whose folder is ``run``, with ``count`` images of each kind at most."""
     job = read(run)
     trained: Model = Ear.load_from_checkpoint(job["checkpoint"], visualizer=False).eval()
     data = load_data(job).test_data

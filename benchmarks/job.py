@@ -3,7 +3,7 @@
 
 """One model on one data set with one seed: fit, test, measure, export.
 
-Reads a job as JSON from standard input and writes ``rows.json`` into its folder. ``run.py`` starts a process for each
+Reads a job as JSON from standard input and writes ``row.json`` into its folder. ``run.py`` starts a process for each
 job, so that each has a peak of memory of its own, and one that fails costs no other.
 """
 
@@ -27,13 +27,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 from torchvision.tv_tensors import Mask
 
-from benchmarks.ear import Data, Model, set_gates
+from benchmarks.ear import Data, Model
 from benchmarks.metrics import measure
 from benchmarks.store import Row, command, environment, finish
 
 MAP_SIZE = 192  # longest side in pixels of the maps that are kept for the report's gallery
-# One image of one size: with a dynamic batch some of anomalib's models export for batches of 2 only.
-ONNX = {"dynamic_shapes": None, "opset_version": 18}
+ONNX = {"dynamic_shapes": None, "opset_version": 18}  # with a dynamic batch some models export for batches of 2 only
 
 
 def examples(model: Model, dataset: Data) -> Iterator[ImageBatch]:
@@ -47,7 +46,7 @@ def examples(model: Model, dataset: Data) -> Iterator[ImageBatch]:
 
 @torch.no_grad()
 def answers(model: Callable[[Tensor], Any], some: Iterable[Any]) -> dict[str, Any]:
-    """Ask a network, which returns ``pred_score`` or ``anomaly_map``, of every example; returns what ``measure`` takes."""
+    """Ask a network for ``pred_score``, ``anomaly_map`` or both of every example; returns what ``measure`` takes."""
     scores, maps, labels, masks, paths = [], [], [], [], []
     for example in some:
         said = model(example.image)
@@ -58,10 +57,8 @@ def answers(model: Callable[[Tensor], Any], some: Iterable[Any]) -> dict[str, An
         labels.append(example.gt_label.bool())
         masks.append(example.gt_mask)
         paths += example.image_path
-    return {
-        "scores": torch.cat(scores), "labels": torch.cat(labels), "maps": torch.cat(maps) if maps else None,
-        "truth": torch.cat(masks), "images": paths,
-    }  # fmt: skip
+    said = {"scores": torch.cat(scores), "labels": torch.cat(labels), "truth": torch.cat(masks), "images": paths}
+    return said | {"maps": torch.cat(maps) if maps else None}
 
 
 def read(folder: Path) -> Row:
@@ -103,74 +100,54 @@ def build_model(job: Row) -> Model:
     arguments = asked["model"] | {"visualizer": False, "evaluator": False}
     if "seed" in inspect.signature(cls).parameters:
         arguments.setdefault("seed", asked["seed"])
-    model = cls(**arguments, pre_processor=cls.configure_pre_processor(image_size=tuple(asked["image_size"])))
-    for gates in [*job.get("gates", []), *filter(None, [asked["model"].get("skip_gates")])]:
-        set_gates(model, gates)  # refuses a wrong number before hours of training; the last stays
-    return model
+    return cls(**arguments, pre_processor=cls.configure_pre_processor(image_size=tuple(asked["image_size"])))
 
 
-def run(job: Row) -> list[Row]:
-    """Do one job; returns its row, and one for each further setting of the gates.
-
-    Beside the fields of a row, a job has its ``folder``, the ``root`` of the data or ``None``, ``gates`` to test the
-    trained model again with, and whether to ``export``.
-    """
+def run(job: Row) -> Row:
+    """Do a job, which has its ``folder``, the ``root`` of the data or ``None`` and whether to ``export``."""
     folder, asked = Path(job["folder"]), job["arguments"]
     data, model = load_data(job), build_model(job)
     seed_everything(asked["seed"], verbose=False)
     engine = Engine(**{"accelerator": "cpu", **asked["trainer"]}, logger=False, default_root_dir=folder)
     start = time.perf_counter()
     engine.fit(model, data)
-    cost: dict[str, Any] = {"fit_seconds": time.perf_counter() - start, "epochs": engine.trainer.current_epoch}
+    metrics: Row = {"fit_seconds": time.perf_counter() - start, "epochs": engine.trainer.current_epoch}
     device = engine.trainer.strategy.root_device
-    made_by = environment(torch.cuda.get_device_name(device) if device.type == "cuda" else "")
-    found, said = test(model.to(device).eval(), data, proxy=asked["proxy"])
-    save(said, folder / "images.npz", Path(data.root))
-    cost["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    rows = []
-    for gates in job["gates"]:
-        set_gates(model, gates, data)
-        metrics, _ = test(model, data, proxy=asked["proxy"])
-        label = {"model": f"{job['model']}: {''.join('01'[gate] for gate in gates)}"}
-        rows.append(finish(job | label, made_by, metrics, model=asked["model"] | {"skip_gates": gates}))
+    metrics |= test(model.to(device).eval(), data, folder, proxy=asked["proxy"])
+    metrics["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if job["export"]:
-        cost |= export(engine, model.cpu(), folder, asked["image_size"])
-    return [finish(job, made_by, found | cost), *rows]
+        size: Any = tuple(asked["image_size"])
+        try:
+            xml = engine.export(model.cpu(), "openvino", export_root=folder, input_size=size, onnx_kwargs=ONNX)
+            metrics["model_bytes"] = size_on_disk(Path(str(xml)))
+        except Exception as error:  # noqa: BLE001  # a model without export still has its accuracy
+            metrics["export_error"] = f"{type(error).__name__}: {error}"[:500]
+    return finish(job, environment(torch.cuda.get_device_name(device) if device.type == "cuda" else ""), metrics)
 
 
-def test(model: Model, data: Data, *, proxy: bool) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return what a trained model finds, and what it says of the test images."""
+def test(model: Model, data: Data, folder: Path, *, proxy: bool) -> Row:
+    """Return what a trained model finds, and keep in the folder what it says of the test images."""
     start = time.perf_counter()
     said = answers(lambda image: model.model(image.to(model.device)), examples(model, data.test_data))
     found = {"test_seconds": time.perf_counter() - start} | measure(**said)
+    save(said, folder / "images.npz", Path(data.root))
     if proxy:
         others = answers(lambda image: model.model(image.to(model.device)), examples(model, data.val_data))
         found |= {f"proxy_{name}": value for name, value in measure(**others).items()}
-    return found, said
+    return found
 
 
 def save(said: dict[str, Any], path: Path, root: Path) -> None:
     """Keep scores, and small maps and masks, for the report and for contact sheets."""
     # Folders as they are on disk: some datamodules follow a root that is a link, others do not.
-    images = [
-        os.path.relpath(image.parent.resolve() / image.name, root.resolve()) for image in map(Path, said["images"])
-    ]
+    files = [image.parent.resolve() / image.name for image in map(Path, said["images"])]
+    images = [os.path.relpath(file, root.resolve()) for file in files]
     kept = {"root": str(root), "images": images, "labels": said["labels"], "scores": said["scores"]}
     if (maps := said["maps"]) is not None:
         small = F.interpolate(maps, scale_factor=min(MAP_SIZE / max(maps.shape[-2:]), 1.0), mode="area")
         masks = F.adaptive_max_pool2d(said["truth"][:, None].float(), small.shape[-2:])
         kept |= {"maps": small.squeeze(1), "masks": masks.squeeze(1).bool()}
     np.savez_compressed(path, **kept)
-
-
-def export(engine: Engine, model: Model, folder: Path, image_size: list[int]) -> dict[str, Any]:
-    """Export for OpenVINO; a model without export still has its accuracy."""
-    size: Any = tuple(image_size)
-    try:
-        xml = engine.export(model, "openvino", export_root=folder, input_size=size, onnx_kwargs=ONNX)
-    except Exception as error:  # noqa: BLE001
-        return {"export_error": f"{type(error).__name__}: {error}"[:500]}
-    return {"model_bytes": size_on_disk(Path(str(xml)))}
 
 
 def size_on_disk(path: Path) -> int:
@@ -180,4 +157,4 @@ def size_on_disk(path: Path) -> int:
 
 if __name__ == "__main__":
     the_job = json.load(sys.stdin)
-    Path(the_job["folder"], "rows.json").write_text(json.dumps(run(the_job)))
+    Path(the_job["folder"], "row.json").write_text(json.dumps(run(the_job)))

@@ -30,7 +30,7 @@ BATCH = 16
 def measure(
     scores: Tensor, labels: Tensor, maps: Tensor | None = None, truth: Tensor | None = None, images: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Measure what a model found.
+    """Measure what a model found; raises a ``ValueError`` if a score or map is not finite.
 
     Args:
         scores: ``(N,)``; more is more anomalous.
@@ -40,11 +40,7 @@ def measure(
         images: Path per image. Where each kind of defect has a folder of its own, its image AUROC is ``kind_FOLDER``.
 
     Returns:
-        ``image_*`` and, where pixels are marked, ``pixel_*``; ``scrapped``, the share of good parts at or above the
-        threshold that finds 95 % of the defective ones; ``missed``, the share of defective ones that 1 % alarms leave.
-
-    Raises:
-        ValueError: If a score or map is not finite.
+        ``image_*``, ``scrapped``, ``missed`` and, where pixels are marked, ``pixel_*``.
     """
     if not scores.isfinite().all() or (maps is not None and not maps.isfinite().all()):
         msg = "the model gave scores or maps that are not finite."
@@ -61,8 +57,7 @@ def compute(cls: Any, **fields: Tensor) -> float:  # noqa: ANN401
     """Compute one of anomalib's metrics, or one of ours, of fields of its batches."""
     metric = cls(fields=list(fields))
     for parts in zip(*(values.split(BATCH) for values in fields.values()), strict=True):
-        blank = torch.zeros(len(parts[0]), 3, 1, 1)
-        metric.update(ImageBatch(blank, **dict(zip(fields, parts, strict=True))))
+        metric.update(ImageBatch(torch.zeros(len(parts[0]), 3, 1, 1), **dict(zip(fields, parts, strict=True))))
     return float(metric.compute())
 
 
@@ -87,9 +82,7 @@ def missed(good: NDArray[np.float64], defective: NDArray[np.float64], alarms: fl
 def kinds(scores: Tensor, labels: Tensor, images: Sequence[str]) -> dict[str, float]:
     """Return the image AUROC of each kind of defect, where each has a folder of its own, else nothing."""
     folders, defective = np.array([Path(image).parent.name for image in images]), labels.numpy()
-    if len(folders) != len(labels):
-        return {}
-    names = sorted(set(folders[defective]))
+    names = sorted(set(folders[defective])) if len(folders) else []
     if len(names) < 2 or set(names) & set(folders[~defective]):
         return {}
     chosen = {f"kind_{name}": (folders == name) | ~defective for name in names}

@@ -23,9 +23,7 @@ class Model:
     class_: str
     arguments: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
-    gates: list[list[bool]] = field(default_factory=list)
     on_request: str | None = None
-    untrained: str | None = None
 
 
 @dataclass
@@ -67,25 +65,19 @@ def job(label: str, model: Model, data: Dataset, seed: int, trainer: dict[str, A
         "seed": 0 if data.seed_is else seed,
         "proxy": data.proxy,
     }
-    row = {
-        "model": label, "dataset": data.label, "seed": seed, "command": command(),
-        "fingerprint": fingerprint(model.class_, data.datamodule), "arguments": arguments,
-    }  # fmt: skip
-    plain: Row = json.loads(json.dumps(row))  # as a row that was read, so that they compare
-    return plain
+    row = {"model": label, "dataset": data.label, "seed": seed, "command": command(), "arguments": arguments}
+    row["fingerprint"] = fingerprint(model.class_, data.datamodule)
+    return dict(json.loads(json.dumps(row)))  # as a row that was read, so that they compare
 
 
 def why_run(wanted: Row, rows: Iterable[Row], *, again: bool = False) -> str | None:
     """Say why a job is run, ``None`` if its row is there."""
     found = [row for row in rows if all(row[name] == wanted[name] for name in ("model", "dataset", "seed"))]
-    if not found:
-        return "no row"
-    row = found[-1]
-    if "error" in row:
-        return "failed before"
-    changed = [name for name, value in wanted["arguments"].items() if row["arguments"].get(name) != value]
+    if not found or "error" in found[-1]:
+        return "failed before" if found else "no row"
+    changed = [name for name, value in wanted["arguments"].items() if found[-1]["arguments"].get(name) != value]
     if changed:
         return f"other arguments: {', '.join(changed)}"
-    if row["fingerprint"] != wanted["fingerprint"]:
+    if found[-1]["fingerprint"] != wanted["fingerprint"]:
         return "made by another version of the method"
     return "--again" if again else None

@@ -22,17 +22,15 @@ from benchmarks import store, tables
 from benchmarks.speed import speed_file
 
 HARD_IMAGES = {True: 4, False: 2}  # defective and good ones in the gallery
-mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 
 
 def data_uri(picture: Figure | Image.Image) -> str:
     """Put a picture into its address: figures as SVG, photographs as JPEG."""
-    buffer = io.BytesIO()
+    buffer, kind = io.BytesIO(), "svg+xml" if isinstance(picture, Figure) else "jpeg"
     if isinstance(picture, Figure):
         picture.savefig(buffer, format="svg", bbox_inches="tight")
     else:
-        picture.convert("RGB").save(buffer, format="jpeg", quality=80)
-    kind = "svg+xml" if isinstance(picture, Figure) else "jpeg"
+        picture.save(buffer, format=kind, quality=80)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -52,18 +50,6 @@ def tradeoff(auroc: dict[str, float], rates: dict[str, float]) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", frameon=False)
-    return figure
-
-
-def histograms(kept: dict[str, Any]) -> Figure:
-    """Draw the scores of good and defective images of each model."""
-    figure = Figure(figsize=(8, 1.6 * len(kept)), layout="constrained")
-    for axes, (model, images) in zip(figure.subplots(len(kept), squeeze=False).flat, kept.items(), strict=True):
-        scores, defective = images["scores"], images["labels"]
-        kinds = [scores[~defective], scores[defective]]
-        axes.hist(kinds, bins=25, histtype="stepfilled", alpha=0.7, label=["good", "defective"], color=["C2", "C3"])
-        axes.set(title=model, yticks=[])
-        axes.legend(frameon=False)
     return figure
 
 
@@ -106,30 +92,24 @@ def heat(maps: NDArray[np.float32], index: int) -> Image.Image:
 
 def section(jobs: Sequence[store.Row], output: Path) -> dict[str, Any]:
     """Return what the page shows of the jobs of one data set: their rows, no others."""
-    asked = {(job["model"], job["seed"]) for job in jobs}
-    name = jobs[0]["dataset"]
+    name, asked = jobs[0]["dataset"], {(job["model"], job["seed"]) for job in jobs}
 
     def rows_of(path: Path) -> list[store.Row]:
         rows = [row for row in store.newest(store.read(path)) if row["dataset"] == name]
-        return [row for row in rows if (row["model"].split(": ")[0], row["seed"]) in asked]
+        return [row for row in rows if (row["model"], row["seed"]) in asked]
 
-    rows = [row for row in rows_of(output) if "error" not in row]
-    failed = [row for row in rows_of(output) if "error" in row]
-    kept = {}
-    for job in jobs:
-        path = output.parent / store.folder_name(job) / "images.npz"
-        if job["export"] and path.exists():
-            kept[job["model"]] = dict(np.load(path))
+    rows = tables.finished(rows_of(output))
+    paths = {job["model"]: output.parent / store.folder_name(job) / "images.npz" for job in jobs if job["export"]}
+    kept = {model: dict(np.load(path)) for model, path in paths.items() if path.exists()}
     timed = rows_of(speed_file(output))
     rates = {row["model"]: statistics.median(row["metrics"]["throughput"]) for row in timed}
     grids = [*tables.results(rows), *(tables.speed(timed) if timed else ())]
     auroc = tables.frame(rows).groupby("model")["image_AUROC"].mean().to_dict() if rows else {}
     return {
         "name": name,
-        "failed": failed,
+        "failed": [row for row in rows_of(output) if "error" in row],
         "grids": [(title, grid.columns, grid.to_numpy()) for title, grid in grids],
         "tradeoff": data_uri(tradeoff(auroc, rates)) if rates else None,
-        "histograms": data_uri(histograms(kept)) if kept else None,
         "gallery": gallery(kept),
         "commands": dict.fromkeys(row["command"] for row in rows),
     }
@@ -140,7 +120,6 @@ def write(jobs: Sequence[store.Row], output: Path) -> Path:
     names = dict.fromkeys(job["dataset"] for job in jobs)
     sections = [section([job for job in jobs if job["dataset"] == name], output) for name in names]
     page = output.with_name("report.html")
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("report.html.jinja")
-    page.write_text(template.render(sections=sections), encoding="utf-8")
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    page.write_text(templates.get_template("report.html.jinja").render(sections=sections), encoding="utf-8")
     return page

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -64,7 +65,7 @@ class Network(NamedTuple):
     """An exported model of static shape, and the arithmetic that OpenVINO is asked for."""
 
     path: Path
-    arithmetic: str
+    arithmetic: str = "f32"
 
     def compile(self, hint: str) -> tuple[openvino.CompiledModel, dict[int, Any]]:
         """Compile the model; returns a random image for it too."""
@@ -97,12 +98,10 @@ class Network(NamedTuple):
     def ask(self) -> Callable[[Tensor], InferenceBatch]:
         """Return a function that scores one image, ``(1, 3, H, W)``."""
         model, _ = self.compile("LATENCY")
-
-        def scored(image: Tensor) -> InferenceBatch:
-            said = model(image.numpy())
-            return InferenceBatch(torch.tensor(said["pred_score"]), anomaly_map=torch.tensor(said["anomaly_map"]))
-
-        return scored
+        names = [port.get_any_name() for port in model.outputs]
+        return lambda image: InferenceBatch(
+            **dict(zip(names, map(torch.tensor, model(image.numpy()).values()), strict=True))
+        )
 
 
 def in_turn(tasks: Mapping[str, Callable[[], int]], rounds: int, name: str) -> dict[str, list[float]]:
@@ -128,17 +127,17 @@ def able(precisions: Iterable[str]) -> list[str]:
     """Keep the precisions whose arithmetic this CPU has, and say which it lacks."""
     known = {"f32", *map(str.lower, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))}
     usable = [name for name in precisions if PRECISIONS[name][1] in known]
-    print(*(f"left out: {name}, which this CPU cannot do." for name in precisions if name not in usable), sep="\n")
+    for name in set(precisions).difference(usable):
+        print(f"left out: {name}, which this CPU cannot do.")
     return usable
 
 
 def exported(jobs: list[store.Row], output: Path, rounds: int = 15) -> None:
     """Time what ``run.py`` exported, each data set's models in turn, and keep it beside the rows."""
     for dataset in dict.fromkeys(row["dataset"] for row in jobs):
-        rows = {row["model"]: row for row in jobs if row["dataset"] == dataset}
-        paths = {label: output.parent / store.folder_name(row) / EXPORTED for label, row in rows.items()}
-        there = {label: Network(path, "f32") for label, path in paths.items() if path.exists()}
-        environment = store.environment()
+        rows, environment = {row["model"]: row for row in jobs if row["dataset"] == dataset}, store.environment()
+        models = {label: Network(output.parent / store.folder_name(row) / EXPORTED) for label, row in rows.items()}
+        there = {label: model for label, model in models.items() if model.path.exists()}
         for label, metrics in time_models(there, rounds).items() if there else ():
             store.append(speed_file(output), store.finish(rows[label], environment, metrics))
 
@@ -175,8 +174,7 @@ def export_untrained(row: store.Row, folder: Path) -> Untrained:
 
 def large_convolutions(folder: Path) -> Untrained:
     """Export a model that is nothing else."""
-    image = opset13.parameter([1, PEAK_CHANNELS, PEAK_SIDE, PEAK_SIDE], np.float32)
-    x = image
+    x = image = opset13.parameter([1, PEAK_CHANNELS, PEAK_SIDE, PEAK_SIDE], np.float32)
     kernel = np.random.default_rng(0).random((PEAK_CHANNELS, PEAK_CHANNELS, 3, 3), dtype=np.float32) - 0.5
     for _ in range(PEAK_LAYERS):
         x = opset13.relu(opset13.convolution(x, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
@@ -199,15 +197,9 @@ def untrained(
     rounds: int = 7,
     output: Path = FOLDER / "speed.jsonl",
 ) -> None:
-    """Time every model, untrained, exported by the same anomalib, beside the machine's peak.
+    """Time untrained models, by default those that run.py takes, beside the machine's peak, at heights and widths.
 
-    Args:
-        models: Models of ``benchmarks/models.yaml``; without any, those that run.py takes by default.
-        image_sizes: Heights and widths in pixels.
-        precisions: ``f32``, ``bf16``, ``int8`` (of Ear alone: its recipe for convolutions, all else f32), or
-            ``int8, bf16``. What this CPU lacks is left out, and said so.
-        rounds: How often each model has its turn.
-        output: File of the rows.
+    Of ``int8`` and ``int8, bf16`` there is Ear alone: its recipe for convolutions, all else f32.
     """
     every, environment, usable = plan.models(), store.environment(), able(precisions)
     names = models or [label for label, model in every.items() if not model.on_request]
@@ -235,7 +227,7 @@ def precisions(runs: list[Path], rounds: int = 15, output: Path = FOLDER / "prec
     """Measure trained Ears, of the folders of rows, in each precision of their export, on their test images."""
     usable = able(PRECISIONS)
     for run in runs:
-        task = job.read(run)
+        task, environment = job.read(run), store.environment()
         data = job.load_data(task)
         model: ear.Model = ear.Ear.load_from_checkpoint(task["checkpoint"]).eval()
         seen = list(job.examples(model, data.test_data))
@@ -244,12 +236,11 @@ def precisions(runs: list[Path], rounds: int = 15, output: Path = FOLDER / "prec
         networks = {}
         with tempfile.TemporaryDirectory() as folder:
             for name in usable:
-                compression, arithmetic = PRECISIONS[name]
                 path = model.to_openvino(
                     Path(folder, name.replace(" ", "_")), input_size=tuple(task["arguments"]["image_size"]),
-                    compression_type=compression, datamodule=data, onnx_kwargs=job.ONNX,
+                    compression_type=PRECISIONS[name][0], datamodule=data, onnx_kwargs=job.ONNX,
                 )  # fmt: skip
-                networks[name] = Network(path, arithmetic)
+                networks[name] = Network(path, PRECISIONS[name][1])
                 said = job.answers(networks[name].ask(), tqdm(seen, desc=name))
                 found[name] = measure(**said) | {
                     "model_bytes": job.size_on_disk(path),
@@ -258,33 +249,35 @@ def precisions(runs: list[Path], rounds: int = 15, output: Path = FOLDER / "prec
                     "map_difference": float((said["maps"] - truth["maps"]).abs().max()),
                 }
             timed = time_models(networks, rounds)
-        environment = store.environment()
         for name, metrics in found.items():
             store.append(output, store.finish(task, environment, metrics | timed.get(name, {}), precision=name))
 
 
 def line(runs: list[Path], photographs: str, rounds: int = 10, output: Path = FOLDER / "line.jsonl") -> None:
-    """Time exported models, of the folders of rows, alone, from file to score and with heat maps.
-
-    The photographs, a folder, a file or a pattern, are taken again and again where they are fewer than ``ROUND``.
-    """
+    """Time exported models, of the folders of rows, in each of ``TASKS``; few photographs are taken again and again."""
     files = islice(cycle(ear.find(photographs).files.values()), ROUND)
     chosen = {Path(f"{index:03d}-{file.name}"): file for index, file in enumerate(files)}
     for run in runs:
-        task, environment = job.read(run), store.environment()
+        row, environment = job.read(run), store.environment()
         model = ear.DeployedModel(run / EXPORTED, "throughput")
         with tempfile.TemporaryDirectory() as folder:
+            tasks = {task: partial(on_line, task, model, chosen, Path(folder)) for task in TASKS}
+            rates = in_turn(tasks, rounds, row["model"])
+        store.append(output, store.finish(row, environment, rates, precision="f32"))
 
-            def inspect(*, heat_maps: bool, model: ear.DeployedModel = model, folder: Path = Path(folder)) -> int:
-                for _, scores in ear.Line(model, folder, heat_maps=heat_maps, anomaly_maps=False).run(chosen):
-                    if isinstance(scores, Exception):
-                        raise scores
-                return len(chosen)
 
-            alone, to_score, to_heat_map = TASKS
-            tasks = {to_score: partial(inspect, heat_maps=False), to_heat_map: partial(inspect, heat_maps=True)}
-            rates = in_turn({alone: Network(run / EXPORTED, "f32").many(), **tasks}, rounds, task["model"])
-        store.append(output, store.finish(task, environment, rates, precision="f32"))
+def on_line(task: str, model: ear.DeployedModel, files: dict[Path, Path], folder: Path) -> int:
+    """Do a task on as many images as there are files; returns how many."""
+    if task == TASKS[0]:
+        image = np.random.default_rng(0).random((1, 3, *(model.size or (256, 256))), dtype=np.float32)
+        for _ in files:
+            model.start(image, Future())
+        model.wait()
+        return len(files)
+    for _, scores in ear.Line(model, folder, heat_maps=task == TASKS[2], anomaly_maps=False).run(files):
+        if isinstance(scores, Exception):
+            raise scores
+    return len(files)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 """Results: files of JSON, one row to a line, all of one format.
 
 A row has ``model``, ``dataset`` and ``seed`` (``None`` where there is none), ``machine`` and ``threads``, ``versions``,
-``date``, ``command``, ``fingerprint``, ``arguments`` (what was asked for) and ``metrics`` (what was measured), or
-``error`` in place of the latter. ``"unknown"`` stands where a row is older than a field.
+``date``, ``command``, ``fingerprint``, ``arguments`` (what was asked for) and ``metrics`` (what was measured; none
+beside an ``error``). ``"unknown"`` stands where a row is older than a field.
 """
 
 import ast
@@ -43,20 +43,15 @@ def append(path: Path, row: Row) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """Read every whole line.
-
-    Raises:
-        ValueError: If one but the last is not JSON.
-    """
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        if line.endswith("\n"):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                msg = f"{path}, line {number} is not JSON: {error}. Remove it and run again."
-                raise ValueError(msg) from error
+    """Read every whole line; raises a ``ValueError`` if one of them is not JSON."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    rows: list[Row] = []
+    try:
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            rows += [json.loads(line)]
+    except json.JSONDecodeError as error:
+        msg = f"{path}, line {len(rows) + 1} is not JSON: {error}. Remove it and run again."
+        raise ValueError(msg) from error
     return rows
 
 
@@ -96,10 +91,10 @@ def command() -> str:
 
 
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:
-    """Hash what decides a result beside the arguments: a changed constant or formula gives another one.
+    """Hash what decides a result beside the arguments, so that a changed constant or formula gives another hash.
 
-    It covers anomalib's version, for the model class Ear the method's code, and for a datamodule of the package its
-    code. Comments and docstrings do not count. ``source`` is the package's folder.
+    That is anomalib's version, for Ear the method's code in the package's folder ``source``, and the code of its data
+    sets for those. Comments and docstrings do not count.
     """
     files = [file for pattern in METHOD if model == "Ear" for file in source.glob(pattern)]
     own_data = list(source.glob("data/*.py"))

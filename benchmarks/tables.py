@@ -29,6 +29,7 @@ Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
 README_MODELS = ("Ear", "Ear, attention's features", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
+# A place for a table in a document.
 MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 MAIN: Columns = {
@@ -62,7 +63,6 @@ PRECISION: Columns = {
     "order": ("order", ".4f", 1), "score": ("score_difference", ".0e", 1), "map": ("map_difference", ".0e", 1),
     "images/s": ("throughput", ".1f", 1), "times f32": ("times_f32", ".2f", 1), "MB": ("model_bytes", ".0f", 1e-6),
 }  # fmt: skip
-LINE: Columns = {f"{task}, images/s": (task, ".1f", 1) for task in TASKS}
 
 
 def frame(rows: Rows) -> pd.DataFrame:
@@ -105,23 +105,13 @@ def ranked(data: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Lay out a line for each model and version, the best image AUROC first."""
     groups = data.groupby(["model", "version"])
     data = data.assign(rank=-groups["image_AUROC"].transform("mean"), seeds=groups["seed"].transform("size"))
-    by = ["model", "version", "seeds"]
-    return lay_out(data.sort_values("rank", kind="stable"), by, columns).drop(columns="version")
+    data = data.sort_values("rank", kind="stable")
+    return lay_out(data, ["model", "version", "seeds"], columns).drop(columns="version")
 
 
-def shown(rows: Rows) -> list[store.Row]:
-    """Keep the newest finished rows of models that were trained."""
-    untrained = {label for label, model in plan.models().items() if model.untrained}
-    return [row for row in store.newest(rows) if "error" not in row and row["model"] not in untrained]
-
-
-def not_shown(rows: Rows) -> str:
-    """Say which models are left out, and why, and which rows failed, each in a paragraph."""
-    there, models = {row["model"] for row in rows}, plan.models().items()
-    said = [f"Not shown: {label} ({model.untrained})." for label, model in models if model.untrained and label in there]
-    failed = [row for row in store.newest(rows) if "error" in row]
-    said += [f"{row['model']}, seed {row['seed']}, failed: {row['error']}" for row in failed]
-    return "".join(f"\n\n{text}" for text in said)
+def finished(rows: Rows) -> list[store.Row]:
+    """Keep the newest rows, without those that failed."""
+    return [row for row in store.newest(rows) if "error" not in row]
 
 
 def results(rows: Rows) -> Tables:
@@ -137,14 +127,14 @@ def results(rows: Rows) -> Tables:
 
 def speed(rows: Rows) -> Tables:
     """Lay out each size, precision, machine and moment, the fastest model first, beside the peak that was measured."""
-    for title, data in frame(rows).groupby(["size", "precision", "place", "date"], sort=False):
+    for (*title, date), data in frame(rows).groupby(["size", "precision", "place", "date"], sort=False):
         peak, models = data[data["model"] == PEAK], data[data["model"] != PEAK]
         reached = float((peak["rate"] * peak["gflop"]).iloc[0]) if len(peak) else None
         if reached:
             models = models.assign(peak_share=models["rate"] * models["gflop"] / reached)
         said = f" The peak: {reached:.0f} GFLOP/s." if reached else ""
         table = lay_out(models.sort_values("rate", ascending=False, kind="stable"), ["model"], SPEED)
-        yield f"{', '.join(title)[:-15]}.{said}", table  # the day of the date
+        yield f"{', '.join([*title, date[:10]])}.{said}", table
 
 
 def precisions(rows: Rows) -> Tables:
@@ -158,7 +148,7 @@ def precisions(rows: Rows) -> Tables:
 def line(rows: Rows) -> Tables:
     """Lay out what is left of a model's speed from file to heat map, machine by machine."""
     for place, data in frame(rows).groupby("place", sort=False):
-        yield f"{place}:", lay_out(data, ["model"], LINE)
+        yield f"{place}:", lay_out(data, ["model"], {f"{task}, images/s": (task, ".1f", 1) for task in TASKS})
 
 
 PAGES: dict[str, Callable[[Rows], Tables]] = {"line": line, "precision": precisions, "speed": speed}
@@ -169,7 +159,7 @@ def markdown(tables: Iterable[tuple[str, pd.DataFrame]]) -> str:
     parts = []
     for title, table in tables:
         escaped = table.astype(str).replace(r"\|", r"\\|", regex=True)
-        align = ["left", *["right"] * (len(table.columns) - 1)]
+        align = ["left"] + ["right"] * (len(table.columns) - 1)
         parts.append(f"{title}\n\n{escaped.to_markdown(index=False, disable_numparse=True, colalign=align)}")
     return "\n\n".join(parts).strip()
 
@@ -177,7 +167,7 @@ def markdown(tables: Iterable[tuple[str, pd.DataFrame]]) -> str:
 def readme_results() -> str:
     """Return the README's table of results: models that have rows on both splits, from the busiest machine."""
     wanted = [label for label, model in plan.models().items() if not model.on_request]
-    data = frame(shown(store.read(store.RESULTS / "detection.jsonl")))
+    data = frame(finished(store.read(store.RESULTS / "detection.jsonl")))
     data = data[data["dataset"].isin(README.values()) & data["model"].isin(wanted)]
     machine = data.drop_duplicates(["machine", "dataset", "model"])["machine"].mode()[0]
     data = data[data["machine"] == machine]
@@ -205,25 +195,23 @@ def table(name: str) -> str:
     if name in PAGES:
         return markdown(PAGES[name](store.read(store.RESULTS / f"{name}.jsonl")))
     rows = [row for row in store.read(store.RESULTS / "detection.jsonl") if row["dataset"] == name]
-    machines = frame(shown(rows)).groupby("machine", sort=False)
-    return markdown((f"{machine}:", ranked(data, MAIN)) for machine, data in machines) + not_shown(rows)
+    machines = frame(finished(rows)).groupby("machine", sort=False)
+    return markdown((f"{machine}:", ranked(data, MAIN)) for machine, data in machines)
 
 
 def page(path: Path) -> str:
     """Return the page of a file of rows."""
     rows, kind = store.read(path), PAGES.get(path.stem.split("_")[-1])
-    text = f"<!-- Written by `python -m benchmarks.tables`. -->\n\n# {path.stem.replace('_', ' ').capitalize()}"
+    parts = ["<!-- Written by `python -m benchmarks.tables`. -->", f"# {path.stem.replace('_', ' ').capitalize()}"]
     for dataset in [] if kind else dict.fromkeys(row["dataset"] for row in rows):
-        own = [row for row in rows if row["dataset"] == dataset]
-        text += f"\n\n## {dataset}\n\n{markdown(results(shown(own)))}{not_shown(own)}"
-    return f"{text}\n\n{markdown(kind(rows))}\n" if kind else f"{text}\n"
+        own = store.newest(row for row in rows if row["dataset"] == dataset)
+        parts += [f"## {dataset}", markdown(results(finished(own)))]
+        parts += [f"{row['model']}, seed {row['seed']}, failed: {row['error']}" for row in own if "error" in row]
+    return "\n\n".join([*parts, markdown(kind(rows))] if kind else parts) + "\n"
 
 
 def pages() -> None:
-    """Write ``detection.md`` beside its rows, and anew each table that README.md or docs/*.md has a place for.
-
-    A place is ``<!-- table: NAME -->`` to ``<!-- end -->``.
-    """
+    """Write ``detection.md`` beside its rows, and anew each table that README.md or docs/*.md has a place for."""
     (store.RESULTS / "detection.md").write_text(page(store.RESULTS / "detection.jsonl"), encoding="utf-8")
     for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
         text = path.read_text(encoding="utf-8")
