@@ -97,7 +97,7 @@ def stride(arguments: str) -> int:
 
 @pytest.mark.parametrize("path", SIZED, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_no_size_is_padded(path: Path) -> None:
-    """What is padded is computed for nothing."""
+    """Each configuration's image size is a multiple of the stride: padding would be computed for nothing."""
     config = yaml.safe_load(path.read_text())
     arguments = config.get("model", {}).get("init_args", {})
     size = arguments.pop("image_size", None) or config["image_size"]

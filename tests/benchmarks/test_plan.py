@@ -66,7 +66,7 @@ class TestWhyRun:
         assert plan.why_run(wanted, [wanted], again=True)
 
     def test_changed(self, wanted: store.Row) -> None:
-        """Another argument of model, trainer or data set, another method, a failure."""
+        """A row is made again for another argument of model, trainer or data set, another method, or a failure."""
         other = wanted["arguments"] | {"trainer": {"max_epochs": 3}}
         assert plan.why_run(wanted, [wanted | {"arguments": other}]) == "other arguments: trainer"
         assert "another version" in str(plan.why_run(wanted, [wanted | {"fingerprint": "unknown"}]))
@@ -86,7 +86,7 @@ class TestFingerprint:
         [("SIGMAS = 3.0", "SIGMAS = 2.5"), ("PRIOR = 2", "PRIOR = 3"), ("SCORE_POWER = 64", "SCORE_POWER = 16")],
     )
     def test_changes_with_a_constant(self, source: Path, constant: str, other: str) -> None:
-        """Of Ear's rows, not of a rival's."""
+        """A constant of the method changes the fingerprint of Ear's rows, and of no rival's."""
         before = {name: store.fingerprint(name, source=source) for name in ("Ear", "Padim")}
         (file,) = [file for file in source.rglob("*.py") if f"\n{constant}\n" in file.read_text()]
         file.write_text(file.read_text().replace(f"\n{constant}\n", f"\n{other}\n"))
@@ -101,7 +101,7 @@ class TestFingerprint:
         assert store.fingerprint("Ear", source=source) == before
 
     def test_changes_with_a_split(self, source: Path) -> None:
-        """Of every model's rows on that data set."""
+        """A data set's code changes the fingerprint of every model's rows on it."""
         before = {name: store.fingerprint("Padim", name, source) for name in ("KolektorByPart", "Folder")}
         file = source / "data" / "kolektor_by_part.py"
         file.write_text(file.read_text().replace("FOLDS = 3", "FOLDS = 4"))

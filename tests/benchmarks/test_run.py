@@ -90,7 +90,7 @@ class TestRows:
         assert greatest > 1
 
     def test_a_second_run_says_what_it_does_not_train(self, benchmark: Benchmark) -> None:
-        """And trains nothing of it."""
+        """It says so for each row that is there, and trains none of them."""
         before = benchmark.output.read_text()
         done = benchmark.again("--models", f'["{FEATURES}", PaDiM]')
         assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ class TestRows:
     def test_wrong_arguments_are_named_before_any_work(
         self, tmp_path: Path, arguments: dict[str, list[str]], named: str
     ) -> None:
-        """One line, and nothing is written."""
+        """One line names what is wrong, and nothing is written."""
         with pytest.raises(SystemExit, match=named):
             run.run(**{"datasets": ["kolektor"], "output": tmp_path / "rows.jsonl"} | arguments)
         assert not list(tmp_path.iterdir())
@@ -172,7 +172,7 @@ class TestReport:
 
 
 class TestSpeed:
-    """Trained and untrained models."""
+    """Speed is measured of trained and of untrained models."""
 
     def test_of_each_precision(self, benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """float32 finds what torch finds; the page is made of the rows."""

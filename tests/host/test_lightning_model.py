@@ -261,7 +261,7 @@ class TestBaselines:
             {"masking": "none"},
             {"mosaic_size": 8},
         ],
-        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "mosaic hint"],
+        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "mosaic"],
     )
     def test_trains_and_tests(self, surfaces: Path, tmp_path: Path, arguments: dict) -> None:
         """Each baseline runs through the engine and finds the blots better than chance would."""

@@ -114,7 +114,7 @@ class TestEnds:
     def test_a_checkpoint_within_an_epoch_is_calibrated_by_its_own_weights(
         self, surfaces: Path, tmp_path: Path
     ) -> None:
-        """Every file that is written, not the last alone."""
+        """Every checkpoint is calibrated, not only the last one."""
         every = ModelCheckpoint(dirpath=tmp_path / "all", every_n_train_steps=3, save_top_k=-1)
         fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=2, callbacks=[every])
         paths = list((tmp_path / "all").iterdir())
@@ -148,7 +148,7 @@ class TestEnds:
         assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
 
     def test_an_interrupted_model_asks_for_its_checkpoint(self, surfaces: Path, tmp_path: Path) -> None:
-        """Its weights are not those that it was calibrated for."""
+        """An interrupted model has other weights than it was calibrated for."""
         model = Ear(**ATTENTION)
         with pytest.raises(SystemExit):
             fit(model, surfaces, tmp_path, max_epochs=3, callbacks=[Interrupt()])
@@ -200,7 +200,7 @@ class TestEpochs:
         ids=["nothing", "a thousand", "at least thirty", "steps", "time", "a timer without a limit"],
     )
     def test_the_default_is_for_nobody_s_word(self, surfaces: Path, tmp_path: Path, trainer: dict, epochs: int) -> None:
-        """A limit of any kind stands, a thousand epochs too."""
+        """The default applies only where nobody set a limit; a thousand epochs are one."""
         callbacks = [*trainer.get("callbacks", []), StopAtOnce()]
         short = {"limit_train_batches": 1, "limit_val_batches": 0, "callbacks": callbacks}
         engine = fit(Ear(**ATTENTION), surfaces, tmp_path, **(trainer | short))
@@ -232,18 +232,18 @@ class TestSchedule:
     """The learning rate rises and falls."""
 
     def test_known_end(self) -> None:
-        """It rises over a tenth and ends at 0."""
+        """The learning rate rises over a tenth of the training and ends at 0."""
         rates = [one_cycle(step / 100, step) for step in range(101)]
         assert rates[0] == 0
         assert rates[10] == max(rates) == 1
         assert rates[100] == pytest.approx(0)
 
     def test_unknown_end(self) -> None:
-        """It rises and stays."""
+        """The learning rate rises and stays."""
         assert [one_cycle(None, step) for step in (0, 50, 100, 10_000)] == [0, 0.5, 1, 1]
 
     def test_time(self, surfaces: Path, tmp_path: Path) -> None:
-        """Where time ends the training, the rate has fallen by then."""
+        """If time ends the training, the learning rate has fallen by then."""
         kept = KeepRates()
         fit(Ear(**ATTENTION), surfaces, tmp_path, max_time=timedelta(seconds=4), callbacks=[kept])
         assert max(kept.rates) > 1e-3
@@ -309,7 +309,7 @@ class TestDivergence:
 
 
 class TestTwice:
-    """One model object, two data sets."""
+    """One model object is trained on two data sets."""
 
     def test_nothing_is_left_of_the_first(self, surfaces: Path, tmp_path: Path) -> None:
         """Images, statistics and thresholds are the second's, which has no validation images; the weights go on."""
@@ -354,7 +354,7 @@ class TestPrecision:
 
     @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
     def test_is_refused(self, surfaces: Path, tmp_path: Path, precision: str) -> None:
-        """At once, with what to use."""
+        """One error at once says what to use."""
         with pytest.raises(ValueError, match=r"--trainer\.precision must be one of 32-true.*Leave it out"):
             fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=1, precision=precision)
 
@@ -371,7 +371,7 @@ class TestUntrained:
             )
 
     def test_is_refused_before_images_are_read(self, tmp_path: Path) -> None:
-        """A folder of no images at all is not looked at."""
+        """The error comes although the folder has no image."""
         (tmp_path / "broken.png").write_bytes(b"not an image")
         with pytest.raises(ValueError, match="--ckpt_path"):
             Engine(default_root_dir=tmp_path, accelerator="cpu").predict(
@@ -392,7 +392,7 @@ class TestAttention:
     """The file of the attention's weights."""
 
     def test_is_missed_before_data_is_prepared(self, tmp_path: Path) -> None:
-        """A data set that would have to be prepared is not touched."""
+        """The error comes before a data set is prepared."""
 
         class Untouchable(Folder):
             def prepare_data(self) -> None:
@@ -438,7 +438,7 @@ class TestUnusedArguments:
 
 
 class TestDeepNetwork:
-    """More levels than the host's smallest image has pixels for."""
+    """A network with more levels than the host's smallest image has pixels for."""
 
     def test_is_exported_for_any_size(self, surfaces: Path, tmp_path: Path) -> None:
         """Images must have 128 pixels per side; the export, which tries one of 32, works nevertheless."""

@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 # Recovery is learned in a few dozen epochs.
 DEFAULT_EPOCHS = 20
-# The learning rate rises over this share of training; over so many steps where nobody knows how long that will be.
+# The learning rate rises over this share of training; over this many steps where the length is unknown.
 WARMUP = 0.1
 WARMUP_STEPS = 100
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-class Course(Callback):
-    """What training asks for between its steps: a finite loss, and calibration by all training images.
+class TrainingCallback(Callback):
+    """What training needs between its steps: a finite loss, and calibration by all training images.
 
-    A callback, because those that try out learning rates or batch sizes put the others aside meanwhile: a trial may
-    diverge, and is not worth a calibration.
+    This is a callback because the finders of learning rates and batch sizes switch the other callbacks off in a trial,
+    which may diverge and needs no calibration.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Begin with the statistics of these images, and with the learning rate that is asked for by now."""
+        """Begin with the statistics of these images, and with the learning rate that was found or given since."""
         del trainer
         pl_module.begin()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: "Ear", outputs: Any, *args: Any) -> None:  # type: ignore[override]  # noqa: ANN401  # the host's
-        """Stop a training that diverged, and have one that ends within an epoch validated.
+        """Stop a training that diverged, and validate one that ends within an epoch.
 
         Raises:
             ValueError: If the loss is not finite.
@@ -87,9 +87,9 @@ def check_precision(trainer: Trainer) -> None:
 
 
 def limit_epochs(trainer: Trainer) -> bool:
-    """Set the number of epochs where nobody set any limit; tell whether that was so.
+    """Set the number of epochs if there is no limit of any kind; return whether it did.
 
-    Lightning would turn ``None`` into 1000, and could not be told from somebody who asked for these.
+    Lightning turns ``None`` into 1000, which then looks as if somebody had asked for it.
     """
     limits = (trainer.max_epochs, trainer.min_steps, _time_share(trainer))
     if trainer.max_steps != -1 or any(limit is not None for limit in limits):
