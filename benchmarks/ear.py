@@ -26,8 +26,7 @@ Model: TypeAlias = Any
 Data: TypeAlias = Any
 
 PACKAGE = Path(anomalib_ear.__file__).parent
-# The files that decide what Ear detects.
-METHOD = (
+METHOD = (  # the files that decide what Ear detects
     "method/**/*.py", "host/lightning_model.py", "host/training.py", "deploy/resize.py", "pretraining/*.safetensors",
 )  # fmt: skip
 

@@ -19,8 +19,7 @@ from torch import Tensor
 from benchmarks.ear import metrics as bounded
 
 IMAGE: dict[str, Any] = {f"image_{name}": getattr(anomalib.metrics, name) for name in ("AUROC", "AUPR", "F1Max")}
-# In memory that does not grow with the number of images, where we have that.
-PIXEL: dict[str, Any] = {
+PIXEL: dict[str, Any] = {  # the memory of ours does not grow with the number of images
     "pixel_AUROC": bounded.AUROC, "pixel_AUPRO": bounded.AUPRO,
     "pixel_AUPR": anomalib.metrics.AUPR, "pixel_F1Max": anomalib.metrics.F1Max,
 }  # fmt: skip

@@ -42,7 +42,7 @@ def chosen(choices: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """Return those that are named, in that order; ends the command if there is no such."""
     for name in names:
         if name not in choices:
-            sys.exit(f"{name!r} is not one of {', '.join(choices)}.")
+            sys.exit(f"{name!r} is not one of {', '.join(map(repr, choices))}.")
     return {name: choices[name] for name in names}
 
 

@@ -51,7 +51,7 @@ WARM_UP = 2  # first, slower rounds, which do not count
 TURN = 0.5  # seconds of a turn at throughput, as far as whole images of every request allow
 TRAINING_IMAGES = 250  # KolektorSDD's, of which PatchCore keeps its share
 FOLDER, EXPORTED = Path("results/benchmark"), "weights/openvino/model.xml"  # of a row
-ROUND = 100  # photographs of a turn from files
+ROUND = 100  # photographs of a turn from files; fewer are taken again and again
 TASKS = ("model only", "from file to score", "with heat maps")
 Untrained = tuple[Path, float, list[Any]]  # OpenVINO model, GFLOP for one image, images to quantise it by
 PEAK_MEMORY = """
@@ -254,7 +254,7 @@ def precisions(runs: list[Path], rounds: int = 15, output: Path = FOLDER / "prec
 
 
 def line(runs: list[Path], photographs: str, rounds: int = 10, output: Path = FOLDER / "line.jsonl") -> None:
-    """Time exported models, of the folders of rows, in each of ``TASKS``; few photographs are taken again and again."""
+    """Time exported models, of the folders of rows, alone, from file to score, and with heat maps."""
     files = islice(cycle(ear.find(photographs).files.values()), ROUND)
     chosen = {Path(f"{index:03d}-{file.name}"): file for index, file in enumerate(files)}
     for run in runs:

@@ -29,15 +29,13 @@ Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
 README_MODELS = ("Ear", "Ear, attention's features", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
-# A place for a table in a document.
-MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)  # a document's place for a table
 
 MAIN: Columns = {
     "image AUROC": ("image_AUROC", ".3f", 1), "pixel AUROC": ("pixel_AUROC", ".3f", 1),
     "AUPRO": ("pixel_AUPRO", ".3f", 1),
 }  # fmt: skip
-# Parts of a width that fits on a screen.
-ACCURACY: dict[str, Columns] = {
+ACCURACY: dict[str, Columns] = {  # parts of a width that fits on a screen
     "Images": {
         "image AUROC": ("image_AUROC", ".3f", 1), "image AUPR": ("image_AUPR", ".3f", 1),
         "image F1Max": ("image_F1Max", ".3f", 1), "good scrapped at 95 % found": ("scrapped", ".3f", 1),
@@ -139,16 +137,18 @@ def speed(rows: Rows) -> Tables:
 
 def precisions(rows: Rows) -> Tables:
     """Lay out what each trained model finds in each precision, and how fast."""
-    for (dataset, model, seed, place), data in frame(rows).groupby(["dataset", "model", "seed", "place"], sort=False):
+    one_run = ["dataset", "model", "seed", "place", "date"]
+    for (dataset, model, seed, place, _), data in frame(rows).groupby(one_run, sort=False):
         times = data["rate"] / data.loc[data["precision"] == "f32", "rate"].iloc[0]
-        table = lay_out(data.assign(times_f32=times.where(times > 0)), ["precision"], PRECISION)
-        yield f"{dataset}, {model}, seed {seed}, {place}:", table
+        data = data.assign(times_f32=times.where(times > 0))  # noqa: PLW2901
+        yield f"{dataset}, {model}, seed {seed}, {place}:", lay_out(data, ["precision"], PRECISION)
 
 
 def line(rows: Rows) -> Tables:
     """Lay out what is left of a model's speed from file to heat map, machine by machine."""
+    columns: Columns = {f"{task}, images/s": (task, ".1f", 1) for task in TASKS}
     for place, data in frame(rows).groupby("place", sort=False):
-        yield f"{place}:", lay_out(data, ["model"], {f"{task}, images/s": (task, ".1f", 1) for task in TASKS})
+        yield f"{place}:", lay_out(data, ["model", "dataset", "seed", "date"], columns).drop(columns=["seed", "date"])
 
 
 PAGES: dict[str, Callable[[Rows], Tables]] = {"line": line, "precision": precisions, "speed": speed}
