@@ -99,10 +99,9 @@ class TestRows:
         assert benchmark.output.read_text() == before
 
     def test_what_changed_is_named(self, benchmark: Benchmark, capsys: pytest.CaptureFixture[str]) -> None:
-        """The command names the argument that changed, and the models that only --models runs."""
-        every = plan.models()
+        """An argument, and the rows that only --models runs."""
         data = plan.Dataset(**BLOTS | {"trainer": {"max_epochs": 2}})  # type: ignore[arg-type]
-        (job,) = run.jobs({FEATURES: every[FEATURES]}, {"blots": data}, [0], {}, {})
+        job = plan.job(FEATURES, plan.models()[FEATURES], data, 0)
         assert plan.why_run(job, store.read(benchmark.output)) == "other arguments: trainer"
         run.what([], ["kolektor"], {})
         assert "left out: Draem" in capsys.readouterr().out
@@ -190,12 +189,15 @@ class TestSpeed:
         assert found["int8"]["model_bytes"] < found["f32"]["model_bytes"]
         assert "times f32" in tables.page(output)
 
-    def test_from_file_to_heat_map(self, benchmark: Benchmark, surfaces: Path, tmp_path: Path) -> None:
+    def test_from_file_to_heat_map(
+        self, benchmark: Benchmark, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Every task has its rates."""
         row = store.read(benchmark.output)[0]
         output = tmp_path / "line.jsonl"
         run_folder = benchmark.output.parent / store.folder_name(row)
-        speed.line([run_folder], str(surfaces / "good"), count=8, rounds=2, output=output)
+        monkeypatch.setattr(speed, "ROUND", 4)
+        speed.line([run_folder], str(surfaces / "good"), rounds=2, output=output)
         (made,) = store.read(output)
         assert {task: len(rates) for task, rates in made["metrics"].items()} == dict.fromkeys(speed.TASKS, 2)
         assert "with heat maps" in tables.page(output)
