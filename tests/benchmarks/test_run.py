@@ -26,7 +26,7 @@ BLOTS = {
         "name": "surface", "root": "photographs", "normal_dir": "good", "abnormal_dir": "defective",
         "mask_dir": "masks",
         "train_batch_size": 4, "eval_batch_size": 3, "num_workers": 0, "normal_split_ratio": 0.3,
-        "val_split_mode": "synthetic", "val_split_ratio": 0.3, "seed": 0,
+        "val_split_mode": "from_train", "val_split_ratio": 0.3, "seed": 0,
     },
     "trainer": {"max_epochs": 1},
 }  # fmt: skip
