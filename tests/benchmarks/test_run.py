@@ -5,6 +5,7 @@
 
 import html.parser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ BLOTS = {
     },
     "trainer": {"max_epochs": 1},
 }  # fmt: skip
+CHROMIUM = shutil.which("chromium")
 FEATURES, PADIM = "Ear, attention's features", "PaDiM"
 
 
@@ -161,6 +163,20 @@ class TestReport:
         for label in (FEATURES, PADIM, "image", "ground truth"):
             assert sum(text.startswith(f"{label} of ") for text in page.alternatives) == 6
         assert "Accuracy against speed" in page.words
+
+    @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the report in")
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_no_screen_cuts_it(self, benchmark: Benchmark, tmp_path: Path, width: int) -> None:
+        """The page itself never scrolls sideways: wide tables do so in frames of their own."""
+        measure = "<script>document.title = document.documentElement.scrollWidth - innerWidth</script></body>"
+        page = tmp_path / "report.html"
+        page.write_text((benchmark.output.parent / "report.html").read_text().replace("</body>", measure))
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        options += [f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+        opened = subprocess.run([str(CHROMIUM), *options, page.as_uri()], capture_output=True, text=True, check=True)
+        overhang = re.search(r"<title>(-?\d+)</title>", opened.stdout)
+        assert overhang is not None
+        assert int(overhang[1]) <= 0
 
     def test_the_terminal_shows_the_same(self, benchmark: Benchmark) -> None:
         """Rows and speed of the run."""
