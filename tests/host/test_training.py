@@ -87,6 +87,7 @@ ENDS = {
     "endless, stopped early": {
         "max_epochs": -1, "callbacks": [EarlyStopping("train_loss", min_delta=10, patience=2)],
     },
+    "stopped early": {"max_epochs": 50, "callbacks": [EarlyStopping("train_loss", min_delta=10, patience=2)]},
     "part of the images": {"max_epochs": 2, "limit_train_batches": 2},
     "no validation": {"max_epochs": 2, "limit_val_batches": 0},
     "rare validation": {"max_epochs": 3, "check_val_every_n_epoch": 2},
@@ -434,3 +435,48 @@ class TestUnusedArguments:
         """The error names the argument and what makes it useless."""
         with pytest.raises(ValueError, match=named):
             Ear(**arguments)
+
+
+class TestDeepNetwork:
+    """More levels than the host's smallest image has pixels for."""
+
+    def test_is_exported_for_any_size(self, surfaces: Path, tmp_path: Path) -> None:
+        """Images must have 128 pixels per side; the export, which tries one of 32, works nevertheless."""
+        model = Ear(**(ATTENTION | {"image_size": (128, 256), "channels": (4, 4, 4, 4)}))
+        fit(model, surfaces, tmp_path, max_epochs=1)
+        model.pre_processor = None
+        assert model.to_onnx(tmp_path).is_file()
+        with pytest.raises(ValueError, match="at least 128 x 128"):
+            model(torch.rand(1, 3, 64, 128))
+
+
+class TestMemory:
+    """Calibration on many images."""
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="the peak is measured otherwise there")
+    def test_keeps_one_copy_of_the_residuals(self) -> None:
+        """Residuals of 600 images of 640 x 256 pixels take 141 MiB; three copies would be 423."""
+        script = (
+            "import resource, torch\n"
+            "from anomalib_ear.method.calibration import AnomalyMapGenerator\n"
+            "from anomalib_ear.method.model import EarModel\n"
+            "class Tiny(EarModel):\n"
+            "    def __init__(self):\n"
+            "        torch.nn.Module.__init__(self)\n"
+            "        self.anomaly_map = AnomalyMapGenerator(192)\n"
+            "        self.unet = torch.nn.Identity()\n"
+            "        self.unet.gates = (True,)\n"
+            "        self.calibrated_gates = torch.tensor(self.unet.gates)\n"
+            "    def residual(self, image):\n"
+            "        return noise[: len(image)].clone()\n"
+            "noise = torch.randn(30, 192, 40, 16)\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+            "before = peak()\n"
+            "Tiny().calibrate(torch.empty(30, 3) for _ in range(20))\n"
+            "print(peak() - before)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src")},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert float(done.stdout) < 400

@@ -103,8 +103,12 @@ class EarExportMixin(ExportMixin):
             shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
         defaults = {"opset_version": 18, "external_data": False, "verbose": False}
-        with only_warnings(*TALKATIVE):
-            path: Path = super().to_onnx(export_root, model_file_name, input_size, **defaults | kwargs)
+        self.model.checks_images = False  # the host tries 32 x 32 pixels
+        try:
+            with only_warnings(*TALKATIVE):
+                path: Path = super().to_onnx(export_root, model_file_name, input_size, **defaults | kwargs)
+        finally:
+            self.model.checks_images = True
         model = onnx.load(path)
         for name, value in describe(self.post_processor).items():
             model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
