@@ -9,10 +9,10 @@ DEMO_RUN := results/Ear/SurfaceDemo/$(DEMO_CATEGORY)/latest
 DEMO_CKPT := $(DEMO_RUN)/weights/lightning/model.ckpt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test test-lowest lint clean
 
 help: ## show the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 install: $(INSTALLED) ## create .venv and install the package into it, editable
 
@@ -33,14 +33,22 @@ demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces
 	@echo "Pictures of the predictions: results/Ear/latest/images"
 	@echo "OpenVINO model: results/demo/weights/openvino"
 
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 # Most tests start processes that compute: with a thread each they wait for one another less than with all cores each.
 test: $(INSTALLED) ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+# Python 3.10 or 3.11: for later ones some of the oldest versions have no wheels.
+test-lowest: $(INSTALLED) ## run every test with the oldest dependencies that pyproject.toml allows
+	$(BIN)/uv venv --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --python .venv-lowest --resolution lowest-direct -e ".[test]"
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python $(PYTEST)
 
 lint: $(INSTALLED) ## check style, format and types
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 
-clean: ## remove .venv and the tools' caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
+clean: ## remove the environments and the tools' caches
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache dist

@@ -225,7 +225,7 @@ def test_runs_where_there_is_neither_torch_nor_anomalib(exported: Path, folder: 
     """It runs in an environment with only what the documents say to install."""
     venv.create(tmp_path / "line-env", with_pip=True)
     python = tmp_path / "line-env" / "bin" / "python"
-    packages = ["openvino", "pillow", "jsonargparse[signatures]", "tqdm"]
+    packages = ["openvino", "numpy", "pillow", "jsonargparse[signatures]", "tqdm"]
     for arguments in (packages, ["--no-deps", str(REPOSITORY)]):
         done = subprocess.run(
             [python, "-m", "pip", "install", "-q", *arguments], capture_output=True, text=True, check=False

@@ -17,5 +17,7 @@ def has_bfloat16(device_type: str) -> bool:
     """
     if device_type != "cpu":
         return True
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch, which has no public way to ask
+        return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

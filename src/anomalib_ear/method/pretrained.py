@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import nn
@@ -30,9 +30,9 @@ def load_pretrained(name: str, *, fallback: str, **arguments: Any) -> nn.Module:
     config = timm.get_pretrained_cfg(name)
     repository = (config and config.hf_hub_id) or f"timm/{name}"
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    source = {"source": "hf-hub", "hf_hub_filename": _WEIGHTS}
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+        file = {"file": hf_hub_download(repository, _WEIGHTS)}
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=file, **arguments)
     except (LocalEntryNotFoundError, HfHubHTTPError) as error:
         msg = (
             f"no weights of {name}: {_WEIGHTS} of {repository} is not in the Hugging Face cache and could not be "
