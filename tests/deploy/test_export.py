@@ -271,7 +271,7 @@ def test_the_command_ends_with_what_it_wrote(checkpoint: Path, surfaces: Path, t
         "--compression_type", "INT8_PTQ", *folder_arguments(surfaces), "--export_root", tmp_path, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    # An older OpenVINO asks torch whether the ONNX model is one of its programs, and torch says at length that it is not.
+    # An older OpenVINO asks torch whether the ONNX model is a program of its own, and torch denies it at length.
     lines = [line for line in done.stderr.splitlines() if "torch/export/" not in line]
     assert len(lines) < 30, done.stderr
     assert len(done.stdout.splitlines()) < 40, done.stdout
