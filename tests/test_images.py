@@ -411,3 +411,15 @@ class TestScores:
         for name, score in scores.items():
             tolerance = 1e-3 if name.startswith("exact") else 2e-2
             assert score == pytest.approx(scores["exact/grey.png"], abs=tolerance), name
+
+
+@pytest.mark.parametrize("name", ["mask.webp", "mask.tif"])
+def test_noise_around_the_shape_of_a_lossy_mask_is_normal(tmp_path: Path, name: str) -> None:
+    """Whatever the format, the shape stays as large as it was drawn, and so does one of faint grey."""
+    drawn = np.zeros((96, 128), np.uint8)
+    drawn[30:60, 40:90] = 255
+    for white in (255, 100):
+        picture = Image.fromarray(np.minimum(drawn, white).astype(np.uint8)).convert("RGB")
+        picture.save(tmp_path / name, quality=60, **({"compression": "jpeg"} if name.endswith("tif") else {}))
+        found = images.read_mask(tmp_path / name) > 0
+        assert abs(found.sum() / (drawn > 0).sum() - 1) < 0.02

@@ -45,8 +45,6 @@ _GREY = {"1", "L", "LA", "La"}
 # The byte order that makes Pillow take the lower byte of 16 bits, by the one that makes it take the upper byte.
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _DEEP_COLOURS = {f"{bands};16" for bands in ("RGB", "RGBX", "RGBA")}
-# Above this a pixel of a JPEG mask is defective: its shape is surrounded by noise.
-_JPEG_LEVEL = 127
 
 
 class Photograph(NamedTuple):
@@ -120,8 +118,8 @@ def to_unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
 def read_mask(path: str | Path) -> NDArray[np.uint8]:
     """Read a mask upright: black is normal, all else is defective.
 
-    Where the colours have no shape but the transparency has one, opaque pixels are defective. Of JPEG, whose shapes are
-    surrounded by noise, the brighter half is.
+    Where the colours have no shape but the transparency has one, opaque pixels are defective. Of JPEG and WebP,
+    whose shapes have noise around them, the brighter half is.
 
     Args:
         path: File.
@@ -135,13 +133,13 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
     """
     with _opened(path) as image:
         _check_depth(image)
-        is_jpeg = image.format in {"JPEG", "MPO"}
+        is_lossy = image.format in {"JPEG", "MPO", "WEBP"} or image.info.get("compression") == "jpeg"
         pixels = _pixels(image, path, _with_alpha)
     if pixels.dtype.kind not in "u" and not pixels.min() >= 0:  # true for NaN
         msg = f"mask '{path}' has negative values: make normal pixels 0 and defective ones positive."
         raise ValueError(msg)
     try:
-        return _shape(pixels, _JPEG_LEVEL if is_jpeg else 0)
+        return _shape(pixels, is_lossy=is_lossy)
     except _Refused as reason:
         msg = f"mask '{path}' {reason}"
         raise ValueError(msg) from None
@@ -167,7 +165,7 @@ def read_mask_size(path: str | Path) -> tuple[int, int]:
         ValueError: If it is not one picture, or its shape cannot be told; names it.
     """
     with _opened(path) as image:
-        if image.mode in {"1", "L"} and image.format != "JPEG" and not image.has_transparency_data:
+        if image.mode in {"1", "L"} and image.format not in {"JPEG", "MPO"} and not image.has_transparency_data:
             return _upright_size(image)
     height, width = read_mask(path).shape
     return height, width
@@ -375,9 +373,10 @@ def _binary_ppm(image: Any) -> NDArray[np.uint16]:  # noqa: ANN401  Pillow's plu
     return _stretch(pixels, white)
 
 
-def _shape(pixels: NDArray[Any], level: int) -> NDArray[np.uint8]:
-    """Return the mask of :func:`read_mask`; values up to the level are normal."""
+def _shape(pixels: NDArray[Any], *, is_lossy: bool) -> NDArray[np.uint8]:
+    """Return the mask of :func:`read_mask`; of a lossy file, whose shapes have noise around them, the brighter half."""
     mask = _levels(pixels)
+    level = mask.max() // 2 if is_lossy else 0
     mask = np.where(mask > level, mask, np.uint8(0))
     if mask.all() and mask.min() != mask.max():
         msg = "has several values but no black pixel, so that all would be defective: make normal pixels black."

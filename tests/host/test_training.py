@@ -482,3 +482,87 @@ class TestMemory:
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert float(done.stdout) < 400
+
+
+class TestLastValidation:
+    """A checkpoint is written after a validation; where the last one is missing or early, somebody says so."""
+
+    @pytest.mark.parametrize("every", [2, 10])
+    def test_the_last_epoch_is_validated_whatever_the_interval(
+        self, surfaces: Path, tmp_path: Path, every: int
+    ) -> None:
+        """The checkpoint has the trained model's weights and scores."""
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, max_epochs=3, check_val_every_n_epoch=every)
+        restored = Ear.load_from_checkpoint(engine.best_model_path)
+        assert torch.equal(scores(model), scores(restored))
+        assert model.post_processor.image_threshold == restored.post_processor.image_threshold
+        assert engine.trainer.check_val_every_n_epoch == every
+
+    @pytest.mark.parametrize(
+        ("trainer", "said"),
+        [
+            ({"limit_val_batches": 0, "max_epochs": 1}, "no threshold from good images"),
+            ({"max_epochs": -1, "max_steps": 5, "check_val_every_n_epoch": 9}, "no threshold from good images"),
+            (
+                {"val_check_interval": 3, "check_val_every_n_epoch": None, "max_epochs": 2},
+                "validation was at step 6 of 8",
+            ),
+        ],
+        ids=["none", "too rare", "early"],
+    )
+    def test_what_is_missing_is_said(
+        self, surfaces: Path, tmp_path: Path, trainer: dict, said: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One line says what thresholds and checkpoint are worth."""
+        fit(Ear(**ATTENTION), surfaces, tmp_path, **trainer)
+        assert any(said in message for message in caplog.messages), caplog.messages
+
+
+class TestOtherData:
+    """Resuming with other photographs."""
+
+    def test_is_said_and_the_statistics_are_of_the_new_ones(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """No image of the first data is kept."""
+        engine = fit(Ear(**ATTENTION), surfaces, tmp_path / "first", max_epochs=1)
+        others = tmp_path / "others"
+        (others / "good").mkdir(parents=True)
+        for index in range(8):
+            Image.new("RGB", (96, 64), (index, 0, 0)).save(others / "good" / f"{index}.png")
+        data = Folder(
+            name="others", root=others, normal_dir="good", train_batch_size=4, num_workers=0, val_split_mode="none",
+            test_split_mode="none",
+        )  # fmt: skip
+        model = Ear(**ATTENTION)
+        again = Engine(default_root_dir=tmp_path / "again", accelerator="cpu", max_epochs=2, limit_val_batches=0)
+        again.fit(model, datamodule=data, ckpt_path=engine.best_model_path)
+        assert any("resumed with other data" in message for message in caplog.messages)
+        assert model.model.calibration_images[:, 1:].max() == 0
+
+
+def test_a_checkpoint_of_another_model_is_refused(surfaces: Path, tmp_path: Path) -> None:
+    """One line says so, no list of weights."""
+    torch.save({"state_dict": {"model.layer": torch.zeros(1)}, "hyper_parameters": {}, "epoch": 0, "global_step": 0,
+                "pytorch-lightning_version": "2.6.0"}, tmp_path / "other.ckpt")  # fmt: skip
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
+    with pytest.raises(ValueError, match="not one of Ear"):
+        engine.test(Ear(**ATTENTION), datamodule=folder(surfaces), ckpt_path=tmp_path / "other.ckpt")
+
+
+def test_a_single_image_of_the_least_size_is_refused(surfaces: Path, tmp_path: Path) -> None:
+    """The error says what to change, in words other than batch norm's."""
+    data = folder(surfaces)
+    data.train_batch_size = 1
+    with pytest.raises(ValueError, match="batch of one image of 64 x 64"):
+        Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+            Ear(space="mnist", image_size=(64, 64), visualizer=False), datamodule=data
+        )
+
+
+@pytest.mark.parametrize("size", [(0, 64), (-64, 64), (64,)], ids=str)
+def test_an_impossible_size_is_refused(size: tuple[int, ...]) -> None:
+    """The error names the argument."""
+    with pytest.raises(ValueError, match="image_size must be two positive"):
+        Ear(image_size=size)

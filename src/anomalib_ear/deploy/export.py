@@ -66,6 +66,14 @@ class EarExportMixin(ExportMixin):
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self._training_data = checkpoint.get(_TRAINING_DATA)
 
+    def other_training_data(self) -> str:
+        """Say how the data of the training that begins differ from the checkpoint's; empty if not, or if unknown."""
+        before = self._training_data
+        self._record_training_data()
+        if before is None or self._training_data is None:
+            return ""
+        return training_data.compare(before, self._training_data)[0]
+
     def _record_training_data(self) -> None:
         """Note the data of the present or last training; reads each file once per training."""
         trainer = getattr(self, "_trainer", None)

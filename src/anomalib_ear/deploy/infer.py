@@ -243,7 +243,7 @@ def infer(
         _say("Interrupted; --resume true goes on.", sys.stderr)
         status = _INTERRUPTED
     except OSError as error:
-        msg = f"{error} {table.path} has the scores until then; once there is room, --resume true goes on."
+        msg = f"{error} {table.path} has the scores until then; once that is mended, --resume true goes on."
         raise OSError(msg) from error
     _say(f"{counts['good']} good, {counts['defective']} defective, {len(failed)} not scored. Scores: {table.path}")
     for text in failed:

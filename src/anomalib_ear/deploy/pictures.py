@@ -85,7 +85,7 @@ def save(picture: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not is_ours(path):
-            raise FileExistsError(errno.EEXIST, "another file is there")
+            raise FileExistsError(errno.EEXIST, "another file is there, move it away")
         replace(path, data.getvalue())
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}."

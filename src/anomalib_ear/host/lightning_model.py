@@ -127,6 +127,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if image_size is not None and pre_processor is not True:
             msg = f"image_size={list(image_size)} and pre_processor exclude each other: give the size to the latter."
             raise ValueError(msg)
+        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):  # height and width
+            msg = f"image_size must be two positive numbers of pixels, height and width, got {list(image_size)}."
+            raise ValueError(msg)
         refuse_unused(locals())
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
@@ -218,8 +221,11 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             self._seeded_epoch = epoch
 
     def begin(self) -> None:
-        """Forget earlier training images, and take over a learning rate that was found or given since."""
-        if not self._is_resumed:
+        """Forget earlier training images, and take over the learning rate that was found or given since."""
+        other = self.other_training_data() if self._is_resumed else ""
+        if other:
+            logger.warning("Training is resumed with other data: %s. The statistics are those of the new data.", other)
+        if other or not self._is_resumed:
             self.model.forget()
             if isinstance(self.post_processor, PostProcessor):
                 for threshold in self.post_processor.buffers():
@@ -262,6 +268,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         Raises:
             ValueError: If this model was built with other arguments than the checkpoint's.
         """
+        if not any(name.startswith("model.unet.") for name in checkpoint["state_dict"]):
+            msg = "this checkpoint is not one of Ear: give the model's own name with --model."
+            raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
         self._export_with_antialias()
         before = self._architecture()

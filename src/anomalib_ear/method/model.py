@@ -150,6 +150,13 @@ class EarModel(nn.Module):
                 f"{len(self.unet.encoder)} levels, got {height} x {width}. Resize it."
             )
             raise ValueError(msg)
+        padded = [-(-side // self.stride) * self.stride for side in (height, width)]
+        if self.training and len(image) * padded[0] * padded[1] == smallest**2:  # batch norm needs two values
+            msg = (
+                f"a batch of one image of {height} x {width} pixels cannot be trained on: give a larger image_size, or "
+                "a train_batch_size that leaves no single image."
+            )
+            raise ValueError(msg)
         if not image.isfinite().all():
             bad = (~image.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
             msg = f"image must be finite, got NaN or infinity in image(s) {bad} of the batch."
