@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml src/_anomalib_ear_hook.py src/anomalib_ear.pth src/
 	touch $@
 
 demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces
-	$(BIN)/anomalib train --config configs/demo.yaml
+	$(BIN)/anomalib train --model Ear --config configs/demo.yaml
 	$(BIN)/anomalib predict --model Ear --data $(DEMO_IMAGES) --ckpt_path $(DEMO_CKPT)
 	$(BIN)/anomalib export --model Ear --export_type openvino --ckpt_path $(DEMO_CKPT) --export_root results/demo
 	@echo

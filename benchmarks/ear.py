@@ -3,12 +3,11 @@
 
 """All that the benchmarks know of Ear's inside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import openvino
-import torch
 from torch import Tensor
 
 import anomalib_ear
@@ -25,37 +24,18 @@ __all__ = ["TITLE_SIZE", "DeployedModel", "Ear", "Line", "draw", "find", "metric
 # Of anomalib or ours: mypy knows too little of their parts.
 Model: TypeAlias = Any
 Data: TypeAlias = Any
-Item: TypeAlias = Any
 
 PACKAGE = Path(anomalib_ear.__file__).parent
-# The files that decide what Ear detects.
-METHOD = (
-    "method/**/*.py",
-    "host/lightning_model.py",
-    "host/training.py",
-    "deploy/resize.py",
-    "pretraining/*.safetensors",
-)
-
-
-def check_gates(model: Model, gates: Sequence[bool]) -> None:
-    """Raise a ``ValueError`` if there is not one gate for each skip, before hours of training."""
-    model.model.unet.gates = tuple(gates)
-
-
-def set_gates(model: Model, gates: Sequence[bool], datamodule: Data) -> None:
-    """Open and close the skips of a trained model, and calibrate it by all training images as training does."""
-    model.model.unet.gates = tuple(gates)
-    transform, device = model.pre_processor.transform, model.device
-    model.model.calibrate(transform(batch.image.to(device)) for batch in datamodule.train_dataloader())
+METHOD = (  # the files that decide what Ear detects
+    "method/**/*.py", "host/lightning_model.py", "host/training.py", "deploy/resize.py", "pretraining/*.safetensors",
+)  # fmt: skip
 
 
 def calibrate(model: Model, images: Tensor) -> None:
     """Give an untrained model statistics of the size that training gives it."""
-    with torch.no_grad():
-        model.model.train()(images)
-        model.model.keep_for_calibration(images)
-        model.model.calibrate()
+    model.model(images)
+    model.model.keep_for_calibration(images)
+    model.model.calibrate()
 
 
 def to_int8(path: Path, images: Iterable[Any]) -> Path:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from benchmarks.ear import metrics as bounded
 
-IMAGE: dict[str, Any] = {name: getattr(anomalib.metrics, name) for name in ("AUROC", "AUPR", "F1Max")}
-# In memory that does not grow with the number of images, where we have that.
-PIXEL: dict[str, Any] = {
-    "AUROC": bounded.AUROC, "AUPRO": bounded.AUPRO, "AUPR": anomalib.metrics.AUPR, "F1Max": anomalib.metrics.F1Max,
+IMAGE: dict[str, Any] = {f"image_{name}": getattr(anomalib.metrics, name) for name in ("AUROC", "AUPR", "F1Max")}
+PIXEL: dict[str, Any] = {  # the memory of ours does not grow with the number of images
+    "pixel_AUROC": bounded.AUROC, "pixel_AUPRO": bounded.AUPRO,
+    "pixel_AUPR": anomalib.metrics.AUPR, "pixel_F1Max": anomalib.metrics.F1Max,
 }  # fmt: skip
 BATCH = 16
 
@@ -29,7 +29,7 @@ BATCH = 16
 def measure(
     scores: Tensor, labels: Tensor, maps: Tensor | None = None, truth: Tensor | None = None, images: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Measure what a model found.
+    """Measure what a model found; raises a ``ValueError`` if a score or map is not finite.
 
     Args:
         scores: ``(N,)``; more is more anomalous.
@@ -39,39 +39,29 @@ def measure(
         images: Path per image. Where each kind of defect has a folder of its own, its image AUROC is ``kind_FOLDER``.
 
     Returns:
-        ``image_*`` and, where pixels are marked, ``pixel_*``; ``scrapped``, the share of good parts at or above the
-        threshold that finds 95 % of the defective ones; ``missed``, the share of defective ones that 1 % alarms leave.
-
-    Raises:
-        ValueError: If a score or map is not finite.
+        ``image_*``, ``scrapped``, ``missed`` and, where pixels are marked, ``pixel_*``.
     """
     if not scores.isfinite().all() or (maps is not None and not maps.isfinite().all()):
         msg = "the model gave scores or maps that are not finite."
         raise ValueError(msg)
-    found = {}
-    for name, cls in IMAGE.items():
-        metric = cls(fields=["pred_score", "gt_label"])
-        # Anomalib applies a sigmoid to what leaves [0, 1].
-        metric.update(ImageBatch(image=torch.zeros(len(scores), 3, 1, 1), pred_score=unit(scores), gt_label=labels))
-        found[f"image_{name}"] = float(metric.compute())
+    found = {name: compute(cls, pred_score=unit(scores), gt_label=labels) for name, cls in IMAGE.items()}
     if maps is not None and truth is not None and truth.any():
-        scaled = unit(maps)
-        for name, cls in PIXEL.items():
-            metric = cls(fields=["anomaly_map", "gt_mask"])
-            for some, masks in zip(scaled.split(BATCH), truth.split(BATCH), strict=True):
-                blank = torch.zeros(len(some), 3, *some.shape[-2:])
-                metric.update(ImageBatch(image=blank, anomaly_map=some, gt_mask=masks))
-            found[f"pixel_{name}"] = float(metric.compute())
+        found |= {name: compute(cls, anomaly_map=unit(maps), gt_mask=truth) for name, cls in PIXEL.items()}
     good, defective = scores[~labels].numpy(), scores[labels].numpy()
-    return (
-        found
-        | {"scrapped": scrapped(good, defective), "missed": missed(good, defective)}
-        | kinds(scores, labels, images)
-    )
+    found |= {"scrapped": scrapped(good, defective), "missed": missed(good, defective)}
+    return found | kinds(scores, labels, images)
+
+
+def compute(cls: Any, **fields: Tensor) -> float:  # noqa: ANN401
+    """Compute one of anomalib's metrics, or one of ours, of fields of its batches."""
+    metric = cls(fields=list(fields))
+    for parts in zip(*(values.split(BATCH) for values in fields.values()), strict=True):
+        metric.update(ImageBatch(torch.zeros(len(parts[0]), 3, 1, 1), **dict(zip(fields, parts, strict=True))))
+    return float(metric.compute())
 
 
 def unit(values: Tensor) -> Tensor:
-    """Bring values to [0, 1] by one increasing line for all, so that no metric changes."""
+    """Bring values to [0, 1], beyond which anomalib applies a sigmoid, by one line for all: no metric changes."""
     low, high = values.min(), values.max()
     return ((values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)).float()
 
@@ -90,14 +80,9 @@ def missed(good: NDArray[np.float64], defective: NDArray[np.float64], alarms: fl
 
 def kinds(scores: Tensor, labels: Tensor, images: Sequence[str]) -> dict[str, float]:
     """Return the image AUROC of each kind of defect, where each has a folder of its own, else nothing."""
-    folders = np.array([Path(image).parent.name for image in images])
-    if len(folders) != len(labels):
-        return {}
-    defective = labels.numpy()
-    names = sorted(set(folders[defective]))
+    folders, defective = np.array([Path(image).parent.name for image in images]), labels.numpy()
+    names = sorted(set(folders[defective])) if len(folders) else []
     if len(names) < 2 or set(names) & set(folders[~defective]):
         return {}
-    chosen = {name: (folders == name) | ~defective for name in names}
-    return {
-        f"kind_{name}": float(roc_auc_score(defective[these], scores.numpy()[these])) for name, these in chosen.items()
-    }
+    chosen = {f"kind_{name}": (folders == name) | ~defective for name in names}
+    return {name: float(roc_auc_score(defective[these], scores.numpy()[these])) for name, these in chosen.items()}

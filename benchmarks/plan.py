@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.store import Row, fingerprint
+from benchmarks.store import Row, command, fingerprint
 
 FOLDER = Path(__file__).parent
 
@@ -23,50 +23,33 @@ class Model:
     class_: str
     arguments: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
-    gates: list[list[bool]] = field(default_factory=list)
     on_request: str | None = None
-    untrained: str | None = None
 
 
 @dataclass
 class Dataset:
-    """A file of ``datasets``.
+    """A file of ``datasets``."""
 
-    Attributes:
-        label: Name in tables.
-        datamodule: Name of an anomalib datamodule.
-        image_size: Height and width in pixels to which every model resizes.
-        arguments: The datamodule's arguments.
-        trainer: Settings of Lightning's trainer.
-        per_class: ``arguments`` and ``trainer`` of single models, by class.
-        seed_is: The datamodule's argument that a row's seed sets, in place of the model's seed.
-        proxy: Whether to report metrics on the validation images too, as ``proxy_*``.
-    """
-
-    label: str
-    datamodule: str
-    image_size: tuple[int, int]
-    arguments: dict[str, Any] = field(default_factory=dict)
-    trainer: dict[str, Any] = field(default_factory=dict)
-    per_class: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    seed_is: str | None = None
-    proxy: bool = False
+    label: str  # name in tables
+    datamodule: str  # class of anomalib's, or of ours
+    image_size: tuple[int, int]  # height and width in pixels, to which every model resizes
+    arguments: dict[str, Any] = field(default_factory=dict)  # the datamodule's
+    trainer: dict[str, Any] = field(default_factory=dict)  # settings of Lightning's trainer
+    per_class: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # `arguments`, `trainer` of a model
+    seed_is: str | None = None  # argument of the datamodule that a row's seed sets, in place of the model's seed
+    proxy: bool = False  # whether to report metrics on the validation images too, as proxy_*
 
 
-def models(path: Path = FOLDER / "models.yaml") -> dict[str, Model]:
+def models() -> dict[str, Model]:
     """Read the models by label."""
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = yaml.safe_load((FOLDER / "models.yaml").read_text(encoding="utf-8"))
     return {label: Model(class_=entry.pop("class"), **entry) for label, entry in entries.items()}
 
 
-def dataset(path: Path) -> Dataset:
-    """Read a data set."""
-    return Dataset(**yaml.safe_load(path.read_text(encoding="utf-8")))
-
-
-def datasets() -> dict[str, Dataset]:
-    """Read the data sets by the names of their files."""
-    return {path.stem: dataset(path) for path in sorted(FOLDER.glob("datasets/*.yaml"))}
+def datasets(own: Iterable[str] = ()) -> dict[str, Dataset]:
+    """Read the data sets by the names of their files, and files of one's own by their paths."""
+    paths = {path.stem: path for path in sorted(FOLDER.glob("datasets/*.yaml"))} | {name: Path(name) for name in own}
+    return {name: Dataset(**yaml.safe_load(path.read_text(encoding="utf-8"))) for name, path in paths.items()}
 
 
 def job(label: str, model: Model, data: Dataset, seed: int, trainer: dict[str, Any] | None = None) -> Row:
@@ -82,25 +65,19 @@ def job(label: str, model: Model, data: Dataset, seed: int, trainer: dict[str, A
         "seed": 0 if data.seed_is else seed,
         "proxy": data.proxy,
     }
-    row = {
-        "model": label, "dataset": data.label, "seed": seed,
-        "fingerprint": fingerprint(model.class_, data.datamodule), "arguments": arguments,
-    }  # fmt: skip
-    plain: Row = json.loads(json.dumps(row))  # as a row that was read, so that they compare
-    return plain
+    row = {"model": label, "dataset": data.label, "seed": seed, "command": command(), "arguments": arguments}
+    row["fingerprint"] = fingerprint(model.class_, data.datamodule)
+    return dict(json.loads(json.dumps(row)))  # as a row that was read, so that they compare
 
 
 def why_run(wanted: Row, rows: Iterable[Row], *, again: bool = False) -> str | None:
     """Say why a job is run, ``None`` if its row is there."""
     found = [row for row in rows if all(row[name] == wanted[name] for name in ("model", "dataset", "seed"))]
-    if not found:
-        return "no row"
-    row = found[-1]
-    if "error" in row:
-        return "failed before"
-    changed = [name for name, value in wanted["arguments"].items() if row["arguments"].get(name) != value]
+    if not found or "error" in found[-1]:
+        return "failed before" if found else "no row"
+    changed = [name for name, value in wanted["arguments"].items() if found[-1]["arguments"].get(name) != value]
     if changed:
         return f"other arguments: {', '.join(changed)}"
-    if row["fingerprint"] != wanted["fingerprint"]:
+    if found[-1]["fingerprint"] != wanted["fingerprint"]:
         return "made by another version of the method"
     return "--again" if again else None

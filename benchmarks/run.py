@@ -6,8 +6,7 @@
     python -m benchmarks.run --datasets '[surface_demo]'
 
 Each combination is a row. A row that is there is not made again, unless it was made with other arguments or by another
-version of the method; a row that fails is reported, costs no other, and is tried again by the next run. At the end the
-first seed's models are timed in turn, and the report is written.
+version of the method, or failed. At the end the first seed's models are timed in turn, and the report is written.
 """
 
 import json
@@ -23,62 +22,27 @@ from tqdm import tqdm
 from benchmarks import plan, report, speed, store
 
 
-def execute(job: store.Row, folder: Path) -> list[store.Row]:
-    """Run a job in a process of its own.
-
-    Returns:
-        Its rows, or one with ``error`` where it failed.
-    """
+def execute(job: store.Row, folder: Path) -> store.Row:
+    """Run a job in a process of its own; returns its row, with ``error`` where it failed."""
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt left
     folder.mkdir(parents=True)
-    payload, log = json.dumps(job | {"folder": str(folder)}), folder / "log.txt"
+    payload, log, made = json.dumps(job | {"folder": str(folder)}), folder / "log.txt", folder / "row.json"
     (folder / "job.json").write_text(payload)
+    command = [sys.executable, "-m", "benchmarks.job"]
     with log.open("w") as stream:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.job"], input=payload, text=True, stdout=stream, stderr=subprocess.STDOUT,
-            check=False,
-        )  # fmt: skip
-    if done.returncode == 0 and (folder / "rows.json").exists():
-        rows: list[store.Row] = json.loads((folder / "rows.json").read_text())
-        return rows
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
-    reason = lines[-1] if done.returncode > 0 and lines else f"ended with status {done.returncode}"
-    failed = {name: job[name] for name in store.FIELDS if name in job} | store.environment()
-    return [failed | {"error": f"{reason[:500]} (see {log})"}]
-
-
-def jobs(
-    models: dict[str, plan.Model],
-    datasets: dict[str, plan.Dataset],
-    seeds: list[int],
-    trainer: dict[str, Any],
-    roots: dict[str, Path],
-) -> list[store.Row]:
-    """List the jobs, all of the first seed before the second, so that an interrupted run has whole seeds."""
-    return [
-        plan.job(label, model, data, seed, trainer)
-        | {
-            "root": str(roots[name]) if name in roots else None,
-            "gates": model.gates,
-            "export": seed == seeds[0],
-            "command": store.command(),
-        }
-        for seed in seeds
-        for name, data in datasets.items()
-        for label, model in models.items()
-    ]
+        done = subprocess.run(command, input=payload, text=True, stdout=stream, stderr=stream, check=False)  # noqa: S603
+    if done.returncode == 0 and made.exists():
+        return dict(json.loads(made.read_text()))
+    lines = log.read_text().strip().splitlines() if done.returncode > 0 else []
+    reason = lines[-1] if lines else f"ended with status {done.returncode}"
+    return store.finish(job, store.environment(), {}) | {"error": f"{reason[:500]} (see {log})"}
 
 
 def chosen(choices: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Return those that are named, in that order.
-
-    Raises:
-        SystemExit: If there is no such.
-    """
+    """Return those that are named, in that order; ends the command if there is no such."""
     for name in names:
         if name not in choices:
-            msg = f"{name!r} is not one of {', '.join(choices)}."
-            raise SystemExit(msg)
+            sys.exit(f"{name!r} is not one of {', '.join(map(repr, choices))}.")
     return {name: choices[name] for name in names}
 
 
@@ -86,13 +50,12 @@ def what(
     models: list[str], datasets: list[str], roots: dict[str, Path]
 ) -> tuple[dict[str, plan.Model], dict[str, plan.Dataset]]:
     """Read the models and data sets that are named, and say which models are left out."""
-    own = {name: plan.dataset(Path(name)) for name in datasets if name.endswith(".yaml") and Path(name).is_file()}
-    the_datasets, every = chosen(plan.datasets() | own, datasets), plan.models()
+    own = [name for name in datasets if name.endswith(".yaml") and Path(name).is_file()]
+    the_datasets, every = chosen(plan.datasets(own), datasets), plan.models()
     for name, root in roots.items():
         chosen(the_datasets, [name])
         if not root.is_dir():
-            msg = f"the folder {root} of {name} does not exist."
-            raise SystemExit(msg)
+            sys.exit(f"the folder {root} of {name} does not exist.")
     if models:
         return chosen(every, models), the_datasets
     for label, model in every.items():
@@ -110,7 +73,7 @@ def run(
     output: Path = Path("results/benchmark/rows.jsonl"),
     again: bool = False,
 ) -> int:
-    """Make the rows that are missing, time the models, write the report.
+    """Make the rows that are missing, time the models, write the report; ends with 1 if a row failed.
 
     Args:
         datasets: Data sets: names of files in ``benchmarks/datasets``, or paths of files of your own.
@@ -120,29 +83,29 @@ def run(
         trainer: Settings of Lightning's trainer for every row.
         output: File of the rows. Logs, checkpoints, exported models and the report go beside it.
         again: Whether to make every row again.
-
-    Returns:
-        Exit status: 1 if a row failed.
     """
     the_models, the_datasets = what(models, datasets, roots)
-    wanted = jobs(the_models, the_datasets, seeds, trainer, roots)
+    wanted = [  # all of the first seed before the second, so that an interrupted run has whole seeds
+        plan.job(label, model, data, seed, trainer)
+        | {"root": str(roots[name]) if name in roots else None, "export": seed == seeds[0]}
+        for seed in seeds
+        for name, data in the_datasets.items()
+        for label, model in the_models.items()
+    ]
     if not wanted:
-        msg = "seeds and datasets must name one or more."
-        raise SystemExit(msg)
-    rows = store.read(output)
-    reasons = [plan.why_run(job, rows, again=again) for job in wanted]
-    for job, reason in zip(wanted, reasons, strict=True):
+        sys.exit("seeds and datasets must name one or more.")
+    rows, due, failed = store.read(output), [], 0
+    for job in wanted:
         name = f"{job['dataset']} / {job['model']} / seed {job['seed']}"
+        if reason := plan.why_run(job, rows, again=again):
+            due.append(job)
         print(f"to train: {name} ({reason})" if reason else f"not trained again: {name}, its row is in {output}")
-    failed = 0
-    due = [job for job, reason in zip(wanted, reasons, strict=True) if reason]
-    with tqdm(due, unit="row") as progress:
-        for job in progress:
-            for row in execute(job, output.parent / store.folder_name(job)):
-                store.append(output, row)
-                if "error" in row:
-                    failed += 1
-                    progress.write(f"failed: {row['dataset']} / {row['model']} / seed {row['seed']}: {row['error']}")
+    for job in tqdm(due, unit="row"):
+        row = execute(job, output.parent / store.folder_name(job))
+        store.append(output, row)
+        if "error" in row:
+            failed += 1
+            tqdm.write(f"failed: {row['dataset']} / {row['model']} / seed {row['seed']}: {row['error']}")
     if due:
         speed.exported([job for job in wanted if job["export"]], output)
     page = report.write(wanted, output)

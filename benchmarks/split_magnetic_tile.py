@@ -5,9 +5,9 @@
 
     python -m benchmarks.split_magnetic_tile --root FOLDER --output datasets/magnetic_tile_by_tile
 
-Each tile was photographed under six lights (``exp1`` to ``exp6``). Numbers in the files' names count the photographs of
-all of them in the order of the tiles, so that those of one tile lie side by side: the good ones are cut into runs of
-numbers, and a fifth of the runs, drawn by lot, is for testing. The output has links, not copies.
+Each tile was photographed under six lights (``exp1`` to ``exp6``). Numbers in the files' names count the photographs in
+the order of the tiles, so that those of one tile lie side by side. The good ones are cut into runs of numbers, and a
+fifth of the runs, drawn by lot, is for testing. The output has links, not copies.
 """
 
 from pathlib import Path
@@ -20,31 +20,20 @@ DEFECTS = ("blowhole", "break", "crack", "fray", "uneven")
 
 
 def split(root: Path, output: Path, seed: int = 0) -> None:
-    """Link the photographs into ``good_train``, ``good_test``, the defects' folders and ``masks``.
-
-    Args:
-        root: Folder of the tiles, with ``good``.
-        output: Folder to write, which must not exist.
-        seed: Seed of the lots.
-    """
+    """Link the photographs of ``root`` into folders of ``output``, which must not exist; ``seed`` draws the lots."""
     good = sorted((root / "good").glob("*"), key=lambda file: int(file.stem.rsplit("_", 1)[-1]))
     if not good or output.exists():
-        reason = f"{output} exists; name another folder or remove it." if good else f"{root / 'good'} is empty."
-        raise SystemExit(reason)
+        raise SystemExit(
+            f"{output} exists; name another folder or remove it." if good else f"{root / 'good'} is empty."
+        )
     test = set(np.random.default_rng(seed).permutation(RUNS)[: RUNS // 5].tolist())
-    for index, run in enumerate(np.array_split(np.arange(len(good)), RUNS)):
-        for position in run:
-            link(good[position], output / ("good_test" if index in test else "good_train"))
-    # Files, not folders: an image is named by the folder that holds it.
-    for folder in (path for kind in DEFECTS for path in (Path(kind), Path("masks", kind))):
-        for file in sorted((root / folder).iterdir()):
-            link(file, output / folder)
-
-
-def link(file: Path, folder: Path) -> None:
-    """Link to a file from a folder, which is made where it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / file.name).symlink_to(file.resolve())
+    runs = enumerate(np.array_split(np.arange(len(good)), RUNS))
+    folders = [("good_test" if index in test else "good_train", [good[i] for i in run]) for index, run in runs]
+    folders += [(kind, sorted((root / kind).iterdir())) for name in DEFECTS for kind in (name, f"masks/{name}")]
+    for folder, files in folders:
+        (output / folder).mkdir(parents=True, exist_ok=True)
+        for file in files:  # not the folder as one: an image is named by the folder that holds it
+            (output / folder / file.name).symlink_to(file.resolve())
 
 
 if __name__ == "__main__":

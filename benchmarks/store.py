@@ -4,8 +4,8 @@
 """Results: files of JSON, one row to a line, all of one format.
 
 A row has ``model``, ``dataset`` and ``seed`` (``None`` where there is none), ``machine`` and ``threads``, ``versions``,
-``date``, ``command``, ``fingerprint``, ``arguments`` (what was asked for) and ``metrics`` (what was measured), or
-``error`` in place of the latter. ``"unknown"`` stands where a row is older than a field.
+``date``, ``command``, ``fingerprint``, ``arguments`` (what was asked for) and ``metrics`` (what was measured; none
+beside an ``error``). ``"unknown"`` stands where a row is older than a field.
 """
 
 import ast
@@ -32,42 +32,32 @@ FIELDS = (
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("anomalib", "lightning", "openvino", "timm", "torch", "torchvision")
-CPU = torch.device("cpu")
 
 
 def append(path: Path, row: Row) -> None:
     """Append a row as one line, in place of a line that a killed run left unfinished."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
-        if stream.tell():
-            text = path.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                stream.truncate(len(text[: text.rfind("\n") + 1].encode()))
-        stream.write(json.dumps(row) + "\n")
+    with path.open("ab") as stream:
+        stream.truncate(path.read_bytes().rfind(b"\n") + 1)
+        stream.write(json.dumps(row).encode() + b"\n")
 
 
 def read(path: Path) -> list[Row]:
-    """Read every whole line.
-
-    Raises:
-        ValueError: If one but the last is not JSON.
-    """
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        if line.endswith("\n"):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                msg = f"{path}, line {number} is not JSON: {error}. Remove it and run again."
-                raise ValueError(msg) from error
+    """Read every whole line; raises a ``ValueError`` if one of them is not JSON."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    rows: list[Row] = []
+    try:
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            rows += [json.loads(line)]
+    except json.JSONDecodeError as error:
+        msg = f"{path}, line {len(rows) + 1} is not JSON: {error}. Remove it and run again."
+        raise ValueError(msg) from error
     return rows
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
     """Keep the last of the rows that have model, data set, seed and machine in common."""
-    found = {(row["dataset"], row["model"], row["seed"], row["machine"]): row for row in rows}
-    return list(found.values())
+    return list({(row["dataset"], row["model"], row["seed"], row["machine"]): row for row in rows}.values())
 
 
 def folder_name(row: Row) -> str:
@@ -76,14 +66,19 @@ def folder_name(row: Row) -> str:
     return "".join(char if char.isalnum() or char in "-._" else "_" for char in name)
 
 
-def environment(device: torch.device = CPU) -> Row:
-    """Return the fields that say where and when a row was made, with the device where that is not the CPU."""
+def finish(job: Row, environment: Row, metrics: Row, **arguments: Any) -> Row:  # noqa: ANN401
+    """Return the row of a job: what was asked for, with further arguments, where and when, and what was measured."""
+    asked = {"arguments": job["arguments"] | arguments, "metrics": metrics}
+    return {name: job[name] for name in FIELDS if name in job} | environment | asked
+
+
+def environment(gpu: str = "") -> Row:
+    """Return the fields that say where and when a row is made."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
-    machine = f"{cpu}, {os.cpu_count()} cores"
     return {
-        "machine": f"{machine}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else machine,
+        "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", gpu])),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -92,26 +87,21 @@ def environment(device: torch.device = CPU) -> Row:
 
 def command() -> str:
     """Return the command line of this process."""
-    module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])
+    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:
-    """Hash what decides a result beside the arguments: a changed constant or formula gives another one.
+    """Hash what decides a result beside the arguments, so that a changed constant or formula gives another hash.
 
-    Of Ear that is the method's code, of the package's data sets theirs, comments and docstrings left out, and of
-    everything anomalib's version.
-
-    Args:
-        model: Name of the model's class.
-        datamodule: Name of the datamodule's class.
-        source: Folder of the package.
+    That is anomalib's version, for Ear the method's code in the package's folder ``source``, and the code of its data
+    sets for those. Comments and docstrings do not count.
     """
-    patterns = METHOD if model == "Ear" else ()
-    if datamodule and any(f"class {datamodule}(" in file.read_text() for file in source.glob("data/*.py")):
-        patterns = (*patterns, "data/*.py")
+    files = [file for pattern in METHOD if model == "Ear" for file in source.glob(pattern)]
+    own_data = list(source.glob("data/*.py"))
+    if datamodule and any(f"class {datamodule}(" in file.read_text() for file in own_data):
+        files += own_data
     digest = hashlib.sha256(version("anomalib").encode())
-    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+    for file in sorted(files):
         digest.update(code(file.read_text()).encode() if file.suffix == ".py" else file.read_bytes())
     return digest.hexdigest()[:12]
 

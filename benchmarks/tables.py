@@ -3,21 +3,19 @@
 
 """Every table, from the store.
 
-    python -m benchmarks.tables pages            # benchmarks/results/*.md, the tables in README.md and docs/*.md
+    python -m benchmarks.tables pages            # results/detection.md, the tables in README.md and docs/*.md
     python -m benchmarks.tables readme           # print the README's two tables
     python -m benchmarks.tables show FILE.jsonl  # print the rows of a file of your own
 
-Seeds are averaged, machines never: a model has a line for each machine, set of arguments and version of the method.
-What is said of cost comes from one machine per table.
+A table has the rows of one machine. Seeds are averaged; other arguments and other versions of the method are not.
 """
 
 import json
-import math
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import jsonargparse
 import pandas as pd
@@ -25,323 +23,169 @@ import pandas as pd
 from benchmarks import plan, store
 from benchmarks.speed import PEAK, TASKS, speed_file
 
-Cell = Callable[[dict[str, Any]], str | None]
-Rows = Sequence[store.Row]
+Rows: TypeAlias = Sequence[store.Row]
+Columns: TypeAlias = dict[str, tuple[str, str, float]]  # metric, format and scale, by title
+Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
-MAIN = {"image AUROC": "image_AUROC", "pixel AUROC": "pixel_AUROC", "AUPRO": "pixel_AUPRO"}
-ACCURACY = {
-    "image AUROC": "image_AUROC",
-    "image AUPR": "image_AUPR",
-    "image F1Max": "image_F1Max",
-    "good scrapped at 95 % found": "scrapped",
-    "defects missed at 1 % alarms": "missed",
-    "pixel AUROC": "pixel_AUROC",
-    "AUPRO": "pixel_AUPRO",
-    "pixel AUPR": "pixel_AUPR",
-    "pixel F1Max": "pixel_F1Max",
-    **{f"proxy {title}": f"proxy_{name}" for title, name in MAIN.items()},
-}
-# Metric, decimals, scale.
-COST: dict[str, tuple[str, int, float]] = {
-    "epochs": ("epochs", 0, 1),
-    "fit, s": ("fit_seconds", 0, 1),
-    "test, s": ("test_seconds", 0, 1),
-    "peak memory, MB": ("peak_memory_bytes", 0, 1e-6),
-    "exported, MB": ("model_bytes", 1, 1e-6),
-}
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
 README_MODELS = ("Ear", "Ear, attention's features", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
-MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)  # a document's place for a table
 
-
-def markdown(table: pd.DataFrame) -> str:
-    """Write a table of words in Markdown."""
-    escaped = table.astype(str).replace(r"\|", r"\\|", regex=True)
-    align = ["left", *["right"] * (len(table.columns) - 1)]
-    return str(escaped.to_markdown(index=False, disable_numparse=True, colalign=align))
-
-
-def lay_out(rows: Rows, title: str, first: Callable[[store.Row], str], columns: dict[str, Cell]) -> pd.DataFrame:
-    """Lay out one line per row; columns without any value are left out."""
-    lines = [{title: first(row), **{name: cell(row["metrics"]) for name, cell in columns.items()}} for row in rows]
-    return pd.DataFrame(lines).dropna(axis=1, how="all").fillna("–")
-
-
-def number(name: str, form: str, scale: float = 1) -> Cell:
-    """Return what writes a metric."""
-    return lambda metrics: format(scale * metrics[name], form) if name in metrics else None
-
-
-def rounds(name: str, scale: float = 1) -> Cell:
-    """Return what writes the median of a metric's rounds, and in brackets the quartiles."""
-
-    def cell(metrics: dict[str, Any]) -> str | None:
-        if name not in metrics:
-            return None
-        low, middle, high = statistics.quantiles([scale * value for value in metrics[name]], n=4)
-        return f"{middle:.1f} ({low:.1f}–{high:.1f})"
-
-    return cell
-
-
-def share(name: str, digits: int, of: float) -> Cell:
-    """Return what writes the median of a metric's rounds as a share."""
-    return lambda metrics: f"{statistics.median(metrics[name]) / of:.{digits}f}" if name in metrics else None
-
-
-def spread(values: Iterable[Any], digits: int = 3, scale: float = 1) -> str:
-    """Write the mean, and the standard deviation where there is more than one value."""
-    known = [scale * value for value in values if not math.isnan(value)]
-    if not known:
-        return "–"
-    text = f"{statistics.mean(known):.{digits}f}"
-    equal = digits == 0 and len(set(known)) == 1  # a setting, such as the number of epochs
-    return text if len(known) == 1 or equal else f"{text} ± {statistics.stdev(known):.{digits}f}"
-
-
-def place(row: store.Row) -> str:
-    """Return where a row's cost was measured."""
-    return f"{row['machine']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}"
-
-
-def frame(rows: Rows) -> pd.DataFrame:
-    """Return rows with a column per metric, and in ``group`` what may be averaged."""
-    plain = []
-    for row in rows:
-        own = {name: value for name, value in row["arguments"].items() if name not in ("seed", "data")}
-        group = json.dumps([row["model"], row["machine"], row["fingerprint"], own], sort_keys=True)
-        plain.append({"model": row["model"], "machine": row["machine"], "group": group} | row["metrics"])
-    return pd.DataFrame(plain)
-
-
-def busiest(rows: Rows, where: Callable[[store.Row], str]) -> list[store.Row]:
-    """Keep the rows of the machine that made most models, by most rows where two did."""
-
-    def weight(name: str) -> tuple[int, int]:
-        own = [row for row in rows if where(row) == name]
-        return len({(row["dataset"], row["model"]) for row in own}), len(own)
-
-    best = max(dict.fromkeys(map(where, rows)), key=weight)
-    return [row for row in rows if where(row) == best]
-
-
-def split(rows: Rows, *fields: Callable[[store.Row], str]) -> dict[tuple[str, ...], list[store.Row]]:
-    """Group rows, in the order of their first appearance."""
-    groups: dict[tuple[str, ...], list[store.Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(name(row) for name in fields), []).append(row)
-    return groups
-
-
-def shown(rows: Rows) -> list[store.Row]:
-    """Keep the newest finished rows of models that were trained."""
-    untrained = {label for label, model in plan.models().items() if model.untrained}
-    return [row for row in store.newest(rows) if "error" not in row and row["model"] not in untrained]
-
-
-def not_shown(rows: Rows) -> str:
-    """Say which models are left out, and why."""
-    there = {row["model"] for row in rows}
-    left_out = {label: model.untrained for label, model in plan.models().items() if model.untrained and label in there}
-    return "".join(f"Not shown: {label} ({reason}).\n\n" for label, reason in left_out.items())
-
-
-def accuracy(rows: Rows, columns: dict[str, str] = ACCURACY) -> pd.DataFrame:
-    """Lay out one line per model and machine, the best image AUROC first; machines are letters."""
-    data = frame(rows)
-    letters = letter(rows)
-    lines = []
-    for name in data.groupby("group")["image_AUROC"].mean().sort_values(ascending=False, kind="stable").index:
-        some = data[data["group"] == name]
-        line = {"model": some["model"].iloc[0], "seeds": str(len(some)), "machine": letters[some["machine"].iloc[0]]}
-        lines.append(line | {title: spread(some[key]) for title, key in columns.items() if key in data})
-    return pd.DataFrame(lines).drop(columns="machine" if len(letters) == 1 else [])
-
-
-def letter(rows: Rows) -> dict[str, str]:
-    """Give each machine a letter."""
-    return {name: chr(ord("A") + index) for index, name in enumerate(dict.fromkeys(row["machine"] for row in rows))}
-
-
-def machines(rows: Rows) -> str:
-    """Say which letter is which machine."""
-    letters = letter(rows)
-    if len(letters) == 1:
-        return f"Machine: {next(iter(letters))}."
-    return "Machines: " + "; ".join(f"{short}: {name}" for name, short in letters.items()) + "."
-
-
-def kinds(rows: Rows) -> pd.DataFrame | None:
-    """Lay out image AUROC per kind of defect, where there are kinds."""
-    names = {name.removeprefix("kind_"): name for row in rows for name in row["metrics"] if name.startswith("kind_")}
-    return accuracy(rows, names) if names else None
-
-
-def cost(rows: Rows) -> tuple[str, pd.DataFrame]:
-    """Lay out what the models took on the machine that made most of them; returns it too."""
-    same = busiest(rows, place)
-    lines = []
-    for model, some in frame(same).groupby("model", sort=False):
-        columns = {title: spread(some.get(key, []), digits, scale) for title, (key, digits, scale) in COST.items()}
-        lines.append({"model": str(model), "seeds": str(len(some))} | columns)
-    return place(same[0]), pd.DataFrame(lines)
-
-
-def results(rows: Rows) -> str:
-    """Return the page of rows that run.py made."""
-    parts = []
-    for (dataset,), every in split(rows, lambda row: row["dataset"]).items():
-        some = shown(every)
-        parts.append(f"## {dataset}\n\n{machines(some)}\n\n{markdown(accuracy(some))}\n\n{not_shown(every)}")
-        if (table := kinds(some)) is not None:
-            parts.append(f"Image AUROC per kind of defect:\n\n{markdown(table)}\n\n")
-        if all("epochs" in row["metrics"] for row in some):
-            where, table = cost(some)
-            parts.append(f"Cost on {where}:\n\n{markdown(table)}\n\n")
-        failed = [row for row in store.newest(every) if "error" in row]
-        parts += [f"{row['model']}, seed {row['seed']}, failed: {row['error']}\n\n" for row in failed]
-    return "".join(parts)
-
-
-def speed(rows: Rows, models: Sequence[str] = ()) -> list[tuple[str, pd.DataFrame]]:
-    """Lay out one table, with its title, for each size, precision, machine and moment; the fastest model first.
-
-    The peak is that of the same moment and precision; where none was measured, nothing is said of it.
-    """
-
-    def size(row: store.Row) -> str:
-        return " × ".join(map(str, row["arguments"].get("image_size", ["?"])))
-
-    def precision(row: store.Row) -> str:
-        return str(row["arguments"].get("precision", "f32"))
-
-    tables = []
-    for title, some in split(
-        rows, size, precision, place, lambda row: row["date"][:10], lambda row: row["date"]
-    ).items():
-        rate = {row["model"]: statistics.median(row["metrics"].get("throughput", [0])) for row in some}
-        peak = next((rate[PEAK] * row["metrics"]["gflop"] for row in some if row["model"] == PEAK), None)
-
-        def of_the_peak(metrics: dict[str, Any], peak: float | None = peak) -> str | None:
-            return f"{statistics.median(metrics['throughput']) * metrics['gflop'] / peak:.0%}" if peak else None
-
-        columns: dict[str, Cell] = {
-            "latency, ms": rounds("latency", 1e3),
-            "images/s": rounds("throughput"),
-            "of the peak": of_the_peak,
-            "GFLOP": number("gflop", ".2f"),
-            "exported, MB": number("model_bytes", ".0f", 1e-6),
-            "memory, MB": number("peak_memory_bytes", ".0f", 1e-6),
-        }
-        kept = [row for row in some if row["model"] != PEAK and (not models or row["model"] in models)]
-        kept.sort(key=lambda row: -rate[row["model"]])
-        said = f" The peak: {peak:.0f} GFLOP/s." if peak else ""
-        tables.append((f"{', '.join(title[:-1])}.{said}", lay_out(kept, "model", lambda row: row["model"], columns)))
-    return tables
-
-
-def speeds(rows: Rows) -> str:
-    """Return every table of speed."""
-    return "".join(f"{title}\n\n{markdown(table)}\n\n" for title, table in speed(rows))
-
-
-def precisions(rows: Rows) -> str:
-    """Return a table for each trained model: what each precision finds, and how fast."""
-    parts = []
-    for title, some in split(
-        rows, lambda r: r["dataset"], lambda r: r["model"], lambda r: str(r["seed"]), place
-    ).items():
-        exact = next(row["metrics"]["throughput"] for row in some if row["arguments"]["precision"] == "f32")
-        columns = {
-            **{title: number(name, ".4f") for title, name in MAIN.items()},
-            "order": number("order", ".4f"),
-            "score": number("score_difference", ".0e"),
-            "map": number("map_difference", ".0e"),
-            "flips": number("flips", "d"),
-            "images/s": rounds("throughput"),
-            "times f32": share("throughput", 2, statistics.median(exact)),
-            "MB": number("model_bytes", ".0f", 1e-6),
-        }
-        table = lay_out(some, "precision", lambda row: row["arguments"]["precision"], columns)
-        parts.append(f"{title[0]}, {title[1]}, seed {title[2]}, {title[3]}:\n\n{markdown(table)}\n\n")
-    return "".join(parts)
-
-
-def line(rows: Rows) -> str:
-    """Return the tables of what is left of a model's speed from file to heat map, one per machine."""
-    parts = []
-    for (where,), some in split(rows, place).items():
-        columns: dict[str, Cell] = {
-            **{f"{task}, images/s": rounds(task) for task in TASKS},
-            "MB, second tenth": number("memory_second_tenth", ".0f"),
-            "MB, last tenth": number("memory_last_tenth", ".0f"),
-        }
-        parts.append(f"{where}:\n\n{markdown(lay_out(some, 'model', lambda row: row['model'], columns))}\n\n")
-    return "".join(parts)
-
-
-def pivot(rows: Rows, line_of: str, column_of: str, cell: str) -> str:
-    """Return a table of two things that rows differ by: fields or arguments; ``cell`` is a format of their metrics."""
-    cells = [{**row, **row["arguments"], "cell": cell.format(**row["metrics"])} for row in rows]
-    table = pd.DataFrame(cells).pivot_table(
-        index=line_of, columns=column_of, values="cell", aggfunc="first", sort=False, dropna=False
-    )
-    return f"{machines(rows)}\n\n{markdown(table.fillna('–').reset_index())}\n\n"
-
-
-def attention(rows: Rows) -> str:
-    """Return the tables of what the attentions rank and the masks cover."""
-    ranked = [row for row in rows if "pooled_AUROC" in row["metrics"]]
-    timed = [row for row in rows if "torch_seconds" in row["metrics"]]
-    masked = [row for row in rows if "rule" in row["arguments"]]
-    parts = [
-        "AUROC of the attention against defective pixels, pooled / mean of each image's own:\n\n",
-        pivot(ranked, "model", "dataset", "{pooled_AUROC:.3f} / {per_image_AUROC:.3f}"),
-        "Seconds in torch for one image of 640 × 256; dino's with random weights:\n\n",
-        markdown(lay_out(timed, "model", lambda row: row["model"], {"s": number("torch_seconds", ".3f")})) + "\n\n",
-        "Share of the image / of the defect that a mask rule excises, before dilation:\n\n",
-        pivot(masked, "rule", "dataset", "{image_share:.0%} / {defect_share:.0%}"),
-    ]
-    return "".join(parts)
-
-
-def memory(rows: Rows) -> str:
-    """Return the table of what pixel metrics take."""
-    return "GiB added to a process by one metric, by the number of images:\n\n" + pivot(
-        rows, "model", "images", "{added_peak_GiB:.2f}"
-    )
-
-
-PAGES: dict[str, Callable[[Rows], str]] = {
-    "attention": attention, "line": line, "memory": memory, "precision": precisions, "speed": speeds,
-    "detection_speed": speeds,
+MAIN: Columns = {
+    "image AUROC": ("image_AUROC", ".3f", 1), "pixel AUROC": ("pixel_AUROC", ".3f", 1),
+    "AUPRO": ("pixel_AUPRO", ".3f", 1),
+}  # fmt: skip
+ACCURACY: dict[str, Columns] = {  # parts of a width that fits on a screen
+    "Images": {
+        "image AUROC": ("image_AUROC", ".3f", 1), "image AUPR": ("image_AUPR", ".3f", 1),
+        "image F1Max": ("image_F1Max", ".3f", 1), "good scrapped at 95 % found": ("scrapped", ".3f", 1),
+        "defects missed at 1 % alarms": ("missed", ".3f", 1),
+    },
+    "Pixels": {
+        "pixel AUROC": ("pixel_AUROC", ".3f", 1), "AUPRO": ("pixel_AUPRO", ".3f", 1),
+        "pixel AUPR": ("pixel_AUPR", ".3f", 1), "pixel F1Max": ("pixel_F1Max", ".3f", 1),
+    },
+    "Proxy": {f"proxy {title}": (f"proxy_{name}", ".3f", 1) for title, (name, *_) in MAIN.items()},
+}  # fmt: skip
+COST: Columns = {
+    "epochs": ("epochs", ".0f", 1), "fit, s": ("fit_seconds", ".0f", 1), "test, s": ("test_seconds", ".0f", 1),
+    "peak memory, MB": ("peak_memory_bytes", ".0f", 1e-6), "exported, MB": ("model_bytes", ".1f", 1e-6),
+}  # fmt: skip
+SPEED: Columns = {
+    "latency, ms": ("latency", ".1f", 1e3), "images/s": ("throughput", ".1f", 1),
+    "of the peak": ("peak_share", ".0%", 1), "GFLOP": ("gflop", ".2f", 1),
+    "exported, MB": ("model_bytes", ".0f", 1e-6), "memory, MB": ("peak_memory_bytes", ".0f", 1e-6),
+}  # fmt: skip
+PRECISION: Columns = {
+    **{title: (name, ".4f", 1) for title, (name, *_) in MAIN.items()},
+    "order": ("order", ".4f", 1), "score": ("score_difference", ".0e", 1), "map": ("map_difference", ".0e", 1),
+    "images/s": ("throughput", ".1f", 1), "times f32": ("times_f32", ".2f", 1), "MB": ("model_bytes", ".0f", 1e-6),
 }  # fmt: skip
 
 
-def readme_results() -> str:
-    """Return the README's table of results: models that have rows on both splits, all from one machine."""
-    wanted = [label for label, model in plan.models().items() if not model.on_request]
-    rows = shown(store.read(store.RESULTS / "detection.jsonl"))
-    rows = [row for row in rows if row["dataset"] in README.values() and row["model"] in wanted]
-    rows = busiest(rows, lambda row: str(row["machine"]))
+def frame(rows: Rows) -> pd.DataFrame:
+    """Return a line for each row: its metrics, and what tables tell rows apart by."""
     lines = []
-    for label in wanted:
-        line = {"model": label}
-        for title, dataset in README.items():
-            data = frame([row for row in rows if (row["dataset"], row["model"]) == (dataset, label)])
-            if len(data):
-                some = data[data["group"] == data["group"].iloc[-1]]  # the newest version's
-                line |= {f"{title}: {name}": spread(some[key]) for name, key in MAIN.items()}
-        lines.append(line)
-    return f"{markdown(pd.DataFrame(lines).dropna())}\n\n{machines(rows)}"
+    for row in rows:
+        asked = {name: value for name, value in row["arguments"].items() if name not in ("seed", "data")}
+        lines.append(row["metrics"] | {name: row[name] for name in ("model", "dataset", "seed", "machine", "date")} | {
+            "version": json.dumps([row["fingerprint"], asked], sort_keys=True),  # rows of one version are averaged
+            "place": f"{row['machine']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}",
+            "size": " × ".join(map(str, asked.get("image_size", ["?"]))),
+            "precision": asked.get("precision", "f32"),
+            "rate": statistics.median(row["metrics"].get("throughput", [0])),
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def written(values: pd.Series, form: str, scale: float) -> str:
+    """Write the mean ± standard deviation of seeds, or the median and the quartiles of one row's rounds."""
+    known = values.dropna()
+    if known.empty:
+        return "–"
+    if isinstance(known.iloc[0], list):
+        low, middle, high = (format(scale * value, form) for value in statistics.quantiles(known.iloc[0], n=4))
+        return f"{middle} ({low}–{high})"
+    equal = form == ".0f" and known.nunique() == 1  # a setting, such as the number of epochs
+    spread = "" if len(known) == 1 or equal else f" ± {scale * known.std():{form}}"
+    return f"{scale * known.mean():{form}}{spread}"
+
+
+def lay_out(data: pd.DataFrame, by: list[str], columns: Columns) -> pd.DataFrame:
+    """Lay out a line for each group of rows, in the order of their first; columns without any value are left out."""
+    groups = data.groupby(by, sort=False)
+    known = {title: column for title, column in columns.items() if column[0] in data and data[column[0]].notna().any()}
+    cells = {title: groups[name].agg(written, form=form, scale=scale) for title, (name, form, scale) in known.items()}
+    return pd.DataFrame(cells).reset_index()
+
+
+def ranked(data: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Lay out a line for each model and version, the best image AUROC first."""
+    groups = data.groupby(["model", "version"])
+    data = data.assign(rank=-groups["image_AUROC"].transform("mean"), seeds=groups["seed"].transform("size"))
+    data = data.sort_values("rank", kind="stable")
+    return lay_out(data, ["model", "version", "seeds"], columns).drop(columns="version")
+
+
+def finished(rows: Rows) -> list[store.Row]:
+    """Keep the newest rows, without those that failed."""
+    return [row for row in store.newest(rows) if "error" not in row]
+
+
+def results(rows: Rows) -> Tables:
+    """Lay out what the models of one data set find, machine by machine, and what they take."""
+    for machine, data in frame(rows).groupby("machine", sort=False) if rows else ():
+        kinds: Columns = {name.removeprefix("kind_"): (name, ".3f", 1) for name in data if name.startswith("kind_")}
+        for title, columns in (ACCURACY | {"Image AUROC per kind of defect": kinds}).items():
+            if data.filter([name for name, *_ in columns.values()]).notna().any(axis=None):
+                yield f"{title}, {machine}:", ranked(data, columns)
+    for place, data in frame(rows).groupby("place", sort=False) if rows else ():
+        yield f"Cost, {place}:", ranked(data, COST)
+
+
+def speed(rows: Rows) -> Tables:
+    """Lay out each size, precision, machine and moment, the fastest model first, beside the peak that was measured."""
+    for (*title, date), data in frame(rows).groupby(["size", "precision", "place", "date"], sort=False):
+        peak, models = data[data["model"] == PEAK], data[data["model"] != PEAK]
+        reached = float((peak["rate"] * peak["gflop"]).iloc[0]) if len(peak) else None
+        if reached:
+            models = models.assign(peak_share=models["rate"] * models["gflop"] / reached)
+        said = f" The peak: {reached:.0f} GFLOP/s." if reached else ""
+        table = lay_out(models.sort_values("rate", ascending=False, kind="stable"), ["model"], SPEED)
+        yield f"{', '.join([*title, date[:10]])}.{said}", table
+
+
+def precisions(rows: Rows) -> Tables:
+    """Lay out what each trained model finds in each precision, and how fast."""
+    one_run = ["dataset", "model", "seed", "place", "date"]
+    for (dataset, model, seed, place, _), data in frame(rows).groupby(one_run, sort=False):
+        times = data["rate"] / data.loc[data["precision"] == "f32", "rate"].iloc[0]
+        data = data.assign(times_f32=times.where(times > 0))  # noqa: PLW2901
+        yield f"{dataset}, {model}, seed {seed}, {place}:", lay_out(data, ["precision"], PRECISION)
+
+
+def line(rows: Rows) -> Tables:
+    """Lay out what is left of a model's speed from file to heat map, machine by machine."""
+    columns: Columns = {f"{task}, images/s": (task, ".1f", 1) for task in TASKS}
+    for place, data in frame(rows).groupby("place", sort=False):
+        yield f"{place}:", lay_out(data, ["model", "dataset", "seed", "date"], columns).drop(columns=["seed", "date"])
+
+
+PAGES: dict[str, Callable[[Rows], Tables]] = {"line": line, "precision": precisions, "speed": speed}
+
+
+def markdown(tables: Iterable[tuple[str, pd.DataFrame]]) -> str:
+    """Write tables under their titles in Markdown."""
+    parts = []
+    for title, table in tables:
+        escaped = table.astype(str).replace(r"\|", r"\\|", regex=True)
+        align = ["left"] + ["right"] * (len(table.columns) - 1)
+        parts.append(f"{title}\n\n{escaped.to_markdown(index=False, disable_numparse=True, colalign=align)}")
+    return "\n\n".join(parts).strip()
+
+
+def readme_results() -> str:
+    """Return the README's table of results: models that have rows on both splits, from the busiest machine."""
+    wanted = [label for label, model in plan.models().items() if not model.on_request]
+    data = frame(finished(store.read(store.RESULTS / "detection.jsonl")))
+    data = data[data["dataset"].isin(README.values()) & data["model"].isin(wanted)]
+    machine = data.drop_duplicates(["machine", "dataset", "model"])["machine"].mode()[0]
+    data = data[data["machine"] == machine]
+    data = data[data["version"] == data.groupby(["model", "dataset"])["version"].transform("last")]
+    splits = [
+        lay_out(data[data["dataset"] == dataset], ["model"], MAIN).set_index("model").add_prefix(f"{title}: ")
+        for title, dataset in README.items()
+    ]
+    table = pd.concat(splits, axis=1).reindex(wanted).dropna().rename_axis("model").reset_index()
+    return f"{markdown([('', table)])}\n\nMachine: {machine}."
 
 
 def readme_speed() -> str:
     """Return the README's table of speed: one size, one precision, one machine; the newest that has every model."""
-    tables = speed(store.read(store.RESULTS / "speed.jsonl"), README_MODELS)
-    wanted = [entry for entry in tables if ", f32, " in entry[0] and set(entry[1]["model"]) == set(README_MODELS)]
-    title, table = wanted[-1]
-    return f"{markdown(table.drop(columns='of the peak'))}\n\n{title.split(' The peak')[0]}"
+    tables = [entry for entry in speed(store.read(store.RESULTS / "speed.jsonl")) if ", f32, " in entry[0]]
+    title, table = [entry for entry in tables if set(README_MODELS) <= set(entry[1]["model"])][-1]
+    table = table[table["model"].isin(README_MODELS)].drop(columns="of the peak")
+    return f"{markdown([('', table)])}\n\n{title.split(' The peak')[0]}"
 
 
 def table(name: str) -> str:
@@ -349,49 +193,40 @@ def table(name: str) -> str:
     if name.startswith("readme "):
         return readme_results() if name == "readme results" else readme_speed()
     if name in PAGES:
-        return PAGES[name](store.read(store.RESULTS / f"{name}.jsonl")).strip()
-    every = [row for row in store.read(store.RESULTS / "detection.jsonl") if row["dataset"] == name]
-    rows = shown(every)
-    return f"{machines(rows)}\n\n{markdown(accuracy(rows, MAIN))}\n\n{not_shown(every)}".strip()
-
-
-def filled(text: str) -> str:
-    """Write every table anew that a document has a place for: ``<!-- table: NAME -->`` to ``<!-- end -->``."""
-    return MARKER.sub(lambda found: f"{found[1]}\n{table(found[2])}\n\n{found[3]}", text)
+        return markdown(PAGES[name](store.read(store.RESULTS / f"{name}.jsonl")))
+    rows = [row for row in store.read(store.RESULTS / "detection.jsonl") if row["dataset"] == name]
+    machines = frame(finished(rows)).groupby("machine", sort=False)
+    return markdown((f"{machine}:", ranked(data, MAIN)) for machine, data in machines)
 
 
 def page(path: Path) -> str:
     """Return the page of a file of rows."""
-    kind = PAGES.get(path.stem, speeds if path.stem.endswith("_speed") else results)
-    title = path.stem.replace("_", " ").capitalize()
-    return (
-        f"<!-- Written by `python -m benchmarks.tables pages`. -->\n\n# {title}\n\n{kind(store.read(path)).strip()}\n"
-    )
+    rows, kind = store.read(path), PAGES.get(path.stem.split("_")[-1])
+    parts = ["<!-- Written by `python -m benchmarks.tables`. -->", f"# {path.stem.replace('_', ' ').capitalize()}"]
+    for dataset in [] if kind else dict.fromkeys(row["dataset"] for row in rows):
+        own = store.newest(row for row in rows if row["dataset"] == dataset)
+        parts += [f"## {dataset}", markdown(results(finished(own)))]
+        parts += [f"{row['model']}, seed {row['seed']}, failed: {row['error']}" for row in own if "error" in row]
+    return "\n\n".join([*parts, markdown(kind(rows))] if kind else parts) + "\n"
 
 
 def pages() -> None:
-    """Write a page beside every file of the store, and the tables of README.md and docs/*.md."""
-    for path in store.RESULTS.glob("*.jsonl"):
-        path.with_suffix(".md").write_text(page(path), encoding="utf-8")
+    """Write ``detection.md`` beside its rows, and anew each table that README.md or docs/*.md has a place for."""
+    (store.RESULTS / "detection.md").write_text(page(store.RESULTS / "detection.jsonl"), encoding="utf-8")
     for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
-        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        filled = MARKER.sub(lambda place: f"{place[1]}\n{table(place[2])}\n\n{place[3]}", text)
+        path.write_text(filled, encoding="utf-8")
 
 
 def readme() -> None:
-    """Print the README's tables, between their markers."""
-    for name in ("readme results", "readme speed"):
-        print(filled(f"<!-- table: {name} -->\n<!-- end -->"), end="\n\n")
+    """Print the README's two tables."""
+    print(readme_results(), readme_speed(), sep="\n\n")
 
 
 def show(file: Path) -> None:
-    """Print the rows of a file as tables.
-
-    Args:
-        file: Rows that ``run.py`` or ``speed.py`` wrote.
-    """
-    for path in (file, speed_file(file)):
-        if path.exists():
-            print(page(path))
+    """Print the rows of a file of ``run.py`` or ``speed.py`` as tables."""
+    print(*(page(path) for path in (file, speed_file(file)) if path.exists()), sep="\n")
 
 
 if __name__ == "__main__":

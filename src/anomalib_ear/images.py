@@ -4,7 +4,7 @@
 """The one way in which photographs and masks are read, in training and on the line; needs only numpy and pillow.
 
 A photograph is read at its file's own full range and upright, as a viewer shows it. What cannot be read so is refused
-by name: files of several pages, integers or floats whose white nobody knows, damaged files. Of phones' MPO files the
+by name: files of several pages, integers or floats whose white is unknown, damaged files. Of a phone's MPO file the
 first picture is the photograph. Transparency is left out: a photograph's pixels are the colours that the file holds.
 """
 
@@ -26,7 +26,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", "
 # A header that asks for more is damaged or malicious; line scans of hundreds of megapixels are ordinary.
 MAX_PIXELS = 2**30
 
-# What a user may not expect, as ends of a sentence that begins with the file's name.
+# What a user may not expect. Each ends a sentence that begins with the file's name.
 NOTES = (
     "is turned upright, as its EXIF orientation says and viewers do; anomalib's own reader leaves it lying",
     "is read at its full range; anomalib's own reader cuts off all but 8 bits",
@@ -42,11 +42,9 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 # EXIF orientations that exchange height and width.
 _LYING = range(5, 9)
 _GREY = {"1", "L", "LA", "La"}
-# What to ask Pillow for to get the lower byte where it takes the upper one of 16 bits.
+# The byte order that makes Pillow take the lower byte of 16 bits, by the one that makes it take the upper byte.
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _DEEP_COLOURS = {f"{bands};16" for bands in ("RGB", "RGBX", "RGBA")}
-# Above this a pixel of a JPEG mask is defective: its shape is surrounded by noise.
-_JPEG_LEVEL = 127
 
 
 class Photograph(NamedTuple):
@@ -120,8 +118,8 @@ def to_unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
 def read_mask(path: str | Path) -> NDArray[np.uint8]:
     """Read a mask upright: black is normal, all else is defective.
 
-    Where the colours have no shape but the transparency has one, opaque pixels are defective. Of JPEG, whose shapes are
-    surrounded by noise, the brighter half is.
+    Where the colours have no shape but the transparency has one, opaque pixels are defective. Of JPEG and WebP,
+    whose shapes have noise around them, the brighter half is.
 
     Args:
         path: File.
@@ -135,20 +133,20 @@ def read_mask(path: str | Path) -> NDArray[np.uint8]:
     """
     with _opened(path) as image:
         _check_depth(image)
-        is_jpeg = image.format in {"JPEG", "MPO"}
+        is_lossy = image.format in {"JPEG", "MPO", "WEBP"} or image.info.get("compression") == "jpeg"
         pixels = _pixels(image, path, _with_alpha)
     if pixels.dtype.kind not in "u" and not pixels.min() >= 0:  # true for NaN
         msg = f"mask '{path}' has negative values: make normal pixels 0 and defective ones positive."
         raise ValueError(msg)
     try:
-        return _shape(pixels, _JPEG_LEVEL if is_jpeg else 0)
+        return _shape(pixels, is_lossy=is_lossy)
     except _Refused as reason:
         msg = f"mask '{path}' {reason}"
         raise ValueError(msg) from None
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Read height and width of an upright photograph from its header, and refuse it where the header tells to.
+    """Read height and width of an upright photograph from its header, which is checked too.
 
     Raises:
         OSError: If the header cannot be read; names the file.
@@ -167,7 +165,7 @@ def read_mask_size(path: str | Path) -> tuple[int, int]:
         ValueError: If it is not one picture, or its shape cannot be told; names it.
     """
     with _opened(path) as image:
-        if image.mode in {"1", "L"} and image.format != "JPEG" and not image.has_transparency_data:
+        if image.mode in {"1", "L"} and image.format not in {"JPEG", "MPO"} and not image.has_transparency_data:
             return _upright_size(image)
     height, width = read_mask(path).shape
     return height, width
@@ -216,7 +214,7 @@ _PILLOW_LIMIT = _PillowLimit()
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[ImageFile]:
-    """Open a file of one picture; whatever goes wrong within names the file."""
+    """Open a file of one picture; every error within names the file."""
     try:
         with _PILLOW_LIMIT.lifted(), Image.open(path) as image:
             _check_pages(image)
@@ -256,7 +254,7 @@ def _check_photograph(image: ImageFile) -> None:
 
 
 def _check_depth(image: ImageFile) -> None:
-    """Refuse colours of more than 8 bits that would lose some."""
+    """Refuse colours of more than 8 bits where Pillow would lose some of these."""
     if _is_deep(image) and image.format != "PPM" and not all(_lower_byte(tile.args) for tile in image.tile):
         msg = f"holds more than 8 bits per colour in an uncommon arrangement, which would lose some: {_REMEDY}"
         raise _Refused(msg)
@@ -283,7 +281,7 @@ def _is_deep(image: ImageFile) -> bool:
 
 
 def _maxval(image: ImageFile) -> int:
-    """Return what is white in a PGM or PPM that is not of 8 bits, or of 16 bits and grey; else 0."""
+    """Return the white of a PGM or PPM that Pillow does not take for plain 8 or 16 bits; else 0."""
     arguments: Any = image.tile[0].args if image.tile else None
     return int(arguments[1]) if isinstance(arguments, tuple) and image.format == "PPM" else 0
 
@@ -375,9 +373,10 @@ def _binary_ppm(image: Any) -> NDArray[np.uint16]:  # noqa: ANN401  Pillow's plu
     return _stretch(pixels, white)
 
 
-def _shape(pixels: NDArray[Any], level: int) -> NDArray[np.uint8]:
-    """Return the mask of :func:`read_mask`, where what is not above the level is normal."""
+def _shape(pixels: NDArray[Any], *, is_lossy: bool) -> NDArray[np.uint8]:
+    """Return the mask of :func:`read_mask`; of a lossy file, whose shapes have noise around them, the brighter half."""
     mask = _levels(pixels)
+    level = mask.max() // 2 if is_lossy else 0
     mask = np.where(mask > level, mask, np.uint8(0))
     if mask.all() and mask.min() != mask.max():
         msg = "has several values but no black pixel, so that all would be defective: make normal pixels black."
@@ -386,7 +385,7 @@ def _shape(pixels: NDArray[Any], level: int) -> NDArray[np.uint8]:
 
 
 def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return 0 for normal and 1 to 255 for defective pixels, those of 8-bit greys as they are."""
+    """Return 0 for normal and 1 to 255 for defective pixels; 8-bit greys keep their values."""
     if pixels.ndim == 2:
         return pixels if pixels.dtype == np.uint8 else _white(pixels > 0)
     coloured: NDArray[np.bool_] = np.any(pixels[..., :3] > 0, axis=-1)

@@ -5,6 +5,7 @@
 
 import html.parser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,10 +27,11 @@ BLOTS = {
         "name": "surface", "root": "photographs", "normal_dir": "good", "abnormal_dir": "defective",
         "mask_dir": "masks",
         "train_batch_size": 4, "eval_batch_size": 3, "num_workers": 0, "normal_split_ratio": 0.3,
-        "val_split_mode": "synthetic", "val_split_ratio": 0.3, "seed": 0,
+        "val_split_mode": "from_train", "val_split_ratio": 0.3, "seed": 0,
     },
     "trainer": {"max_epochs": 1},
 }  # fmt: skip
+CHROMIUM = shutil.which("chromium")
 FEATURES, PADIM = "Ear, attention's features", "PaDiM"
 
 
@@ -90,7 +92,7 @@ class TestRows:
         assert greatest > 1
 
     def test_a_second_run_says_what_it_does_not_train(self, benchmark: Benchmark) -> None:
-        """And trains nothing of it."""
+        """It says so for each row that is there, and trains none of them."""
         before = benchmark.output.read_text()
         done = benchmark.again("--models", f'["{FEATURES}", PaDiM]')
         assert done.returncode == 0, done.stderr
@@ -100,9 +102,8 @@ class TestRows:
 
     def test_what_changed_is_named(self, benchmark: Benchmark, capsys: pytest.CaptureFixture[str]) -> None:
         """An argument, and the rows that only --models runs."""
-        every = plan.models()
         data = plan.Dataset(**BLOTS | {"trainer": {"max_epochs": 2}})  # type: ignore[arg-type]
-        (job,) = run.jobs({FEATURES: every[FEATURES]}, {"blots": data}, [0], {}, {})
+        job = plan.job(FEATURES, plan.models()[FEATURES], data, 0)
         assert plan.why_run(job, store.read(benchmark.output)) == "other arguments: trainer"
         run.what([], ["kolektor"], {})
         assert "left out: Draem" in capsys.readouterr().out
@@ -120,7 +121,7 @@ class TestRows:
     def test_wrong_arguments_are_named_before_any_work(
         self, tmp_path: Path, arguments: dict[str, list[str]], named: str
     ) -> None:
-        """One line, and nothing is written."""
+        """One line names what is wrong, and nothing is written."""
         with pytest.raises(SystemExit, match=named):
             run.run(**{"datasets": ["kolektor"], "output": tmp_path / "rows.jsonl"} | arguments)
         assert not list(tmp_path.iterdir())
@@ -163,6 +164,20 @@ class TestReport:
             assert sum(text.startswith(f"{label} of ") for text in page.alternatives) == 6
         assert "Accuracy against speed" in page.words
 
+    @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the report in")
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_no_screen_cuts_it(self, benchmark: Benchmark, tmp_path: Path, width: int) -> None:
+        """The page itself never scrolls sideways: wide tables do so in frames of their own."""
+        measure = "<script>document.title = document.documentElement.scrollWidth - innerWidth</script></body>"
+        page = tmp_path / "report.html"
+        page.write_text((benchmark.output.parent / "report.html").read_text().replace("</body>", measure))
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        options += [f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+        opened = subprocess.run([str(CHROMIUM), *options, page.as_uri()], capture_output=True, text=True, check=True)
+        overhang = re.search(r"<title>(-?\d+)</title>", opened.stdout)
+        assert overhang is not None
+        assert int(overhang[1]) <= 0
+
     def test_the_terminal_shows_the_same(self, benchmark: Benchmark) -> None:
         """Rows and speed of the run."""
         text = tables.page(benchmark.output) + tables.page(speed.speed_file(benchmark.output))
@@ -173,7 +188,7 @@ class TestReport:
 
 
 class TestSpeed:
-    """Trained and untrained models."""
+    """Speed is measured of trained and of untrained models."""
 
     def test_of_each_precision(self, benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """float32 finds what torch finds; the page is made of the rows."""
@@ -190,12 +205,15 @@ class TestSpeed:
         assert found["int8"]["model_bytes"] < found["f32"]["model_bytes"]
         assert "times f32" in tables.page(output)
 
-    def test_from_file_to_heat_map(self, benchmark: Benchmark, surfaces: Path, tmp_path: Path) -> None:
+    def test_from_file_to_heat_map(
+        self, benchmark: Benchmark, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Every task has its rates."""
         row = store.read(benchmark.output)[0]
         output = tmp_path / "line.jsonl"
         run_folder = benchmark.output.parent / store.folder_name(row)
-        speed.line([run_folder], str(surfaces / "good"), count=8, rounds=2, output=output)
+        monkeypatch.setattr(speed, "ROUND", 4)
+        speed.line([run_folder], str(surfaces / "good"), rounds=2, output=output)
         (made,) = store.read(output)
         assert {task: len(rates) for task, rates in made["metrics"].items()} == dict.fromkeys(speed.TASKS, 2)
         assert "with heat maps" in tables.page(output)

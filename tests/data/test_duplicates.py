@@ -53,7 +53,7 @@ def test_masks_and_other_files_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_clean_data_set_exits_with_0(tmp_path: Path) -> None:
-    """Nothing twice is success."""
+    """A data set without duplicates is a success."""
     write(tmp_path, train__a_0="1", test__b_0="2")
     assert main([str(tmp_path)]) == 0
 

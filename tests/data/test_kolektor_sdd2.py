@@ -128,7 +128,7 @@ class TestLayout:
     def test_command_refuses_damaged_data_set(
         self, root: Path, damage: Callable[[Path], object], error: type[Exception], message: str
     ) -> None:
-        """So does the command."""
+        """The stock command refuses the damaged data set too."""
         damage(root)
         arguments = ["train", "--model", "Ear", "--data", "KolektorSDD2", "--data.root", str(root)]
         with pytest.raises(error, match=message):
@@ -144,7 +144,7 @@ class TestLayout:
     def test_other_counts_than_the_official_ones_are_said(
         self, original: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A part of the data set is used, and the difference told."""
+        """A part of the data set is used, and a warning tells the difference."""
         KolektorSDD2(root=original).prepare_data()
         assert "train has 24 images, 4 of them defective, instead of 2331 and 246" in caplog.text
         assert "test has 9 images, 3 of them defective, instead of 1004 and 110" in caplog.text
@@ -167,7 +167,7 @@ class TestLayout:
 
 
 class TestSplit:
-    """Who trains, who validates, who tests."""
+    """Which images are trained on, validated on and tested."""
 
     def test_default_validates_on_training_images_that_are_not_trained_on(self, original: Path) -> None:
         """All defective training images and a tenth of the normal ones validate; test is the test folder."""
@@ -191,7 +191,7 @@ class TestSplit:
         assert splits[0] == splits[1]
 
     def test_other_seed_holds_out_other_images(self, original: Path) -> None:
-        """The seed decides."""
+        """The seed decides which images are held out."""
         assert numbers(set_up(original, seed=0).val_data) != numbers(set_up(original, seed=1).val_data)
 
     def test_same_as_test_warns(self, original: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +202,7 @@ class TestSplit:
 
     @pytest.mark.parametrize(("mode", "counts"), [("from_test", (20, 4, 5)), ("synthetic", (18, 2, 9))])
     def test_other_modes(self, original: Path, mode: str, counts: tuple[int, int, int]) -> None:
-        """Those of anomalib work, and train on normal images only."""
+        """The modes of anomalib work, and train on normal images only."""
         datamodule = set_up(original, val_split_mode=mode, val_split_ratio=0.5 if mode == "from_test" else 0.1)
         assert tuple(len(getattr(datamodule, f"{name}_data")) for name in ("train", "val", "test")) == counts
         assert not datamodule.train_data.has_anomalous
@@ -405,7 +405,7 @@ class TestDownload:
         assert not list((tmp_path / "x").iterdir())
 
     def test_other_scheme_is_refused(self, tmp_path: Path) -> None:
-        """A file of this machine is no download."""
+        """An address that is a file of this machine is refused."""
         with pytest.raises(ValueError, match="http"):
             download_archive("file:///a.zip", tmp_path / "data", checksum=None, check=unchecked)
 
@@ -418,7 +418,7 @@ class TestDownload:
 
 
 MODELS = {
-    "Ear": ["--model.space", "mnist", "--model.image_size", "[64,32]", "--model.channels", "[4,8,8]"],
+    "Ear": ["--model.space", "mnist", "--model.image_size", "[64,64]", "--model.channels", "[4,8,8]"],
     "Padim": ["--model.pre_trained", "false", "--model.backbone", "resnet18", "--model.layers", "[layer1]",
               "--model.n_features", "10"],
 }  # fmt: skip

@@ -58,7 +58,7 @@ def test_large_defect_keeps_its_area() -> None:
 
 
 def test_image_and_other_transforms_are_as_before() -> None:
-    """Only the mask's resize differs: the image is resized as ever, and flips move both."""
+    """Only the mask's resize differs: the image is resized as before, and flips move both."""
     mask = torch.zeros(NATIVE, dtype=torch.uint8)
     mask[:, :20] = 1
     picture = Image(torch.rand(3, *NATIVE))

@@ -214,7 +214,7 @@ class TestInAnomalib:
         torch.testing.assert_close(batch.gt_mask.flatten(1).any(dim=1), batch.gt_label.bool())
 
     def test_dataset_without_split_has_all_images_and_a_task(self, small_root: Path) -> None:
-        """Without a split all 18 images are there, and the task survives."""
+        """Without a split all 18 images are there, with their task."""
         dataset = SurfaceDemoDataset(root=small_root)
         assert len(dataset) == 18
         assert dataset.samples.attrs["task"] == "segmentation"

@@ -27,7 +27,7 @@ def drawn(surfaces: Path, seed: int = 0) -> SyntheticDefectDataset:
 
 
 def test_half_is_defective(surfaces: Path) -> None:
-    """Every other image, by lot, has a defect, and all four kinds occur."""
+    """Half of the images, chosen at random, have a defect, and all four kinds occur."""
     labels = list(drawn(surfaces).samples.label)
     assert labels.count("good") == len(labels) - len(labels) // 2
     assert set(labels) == {"good", "dent", "pit", "scratch", "stain"}

@@ -229,7 +229,7 @@ def test_int8_have_thresholds_of_their_own(
     files = [Path(item) for item in datamodule.val_data.samples["image_path"]]
     scores = [scores for _, scores in line.run({Path(file.name): file for file in files})]
     threshold = float(openvino.Core().read_model(path).get_rt_info(["anomalib_ear", "image_threshold"]).astype(str))
-    # The best threshold is one of the scores, but for what rounding to int8 makes of another resize.
+    # The best threshold is one of the scores, up to what rounding to int8 makes of another resize.
     assert min(abs(score.raw - threshold) for score in scores) < 1e-3
     assert min(abs(score.normalised - 0.5) for score in scores) < 1e-3
     assert threshold != pytest.approx(0.4, abs=5e-3)
@@ -245,7 +245,7 @@ def test_int8_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: Path) 
 
 
 def split(root: Path, **arguments: object) -> Folder:
-    """Return the tiny surfaces as ``folder_arguments`` split them, but for some arguments."""
+    """Return the tiny surfaces as ``folder_arguments`` split them, with other values of some arguments."""
     return Folder(
         **{"name": "surface", "root": root, "normal_dir": "good", "abnormal_dir": "defective", "mask_dir": "masks"}
         | {"num_workers": 0, "val_split_mode": "from_train", "val_split_ratio": 0.2, "seed": 0}
@@ -271,7 +271,7 @@ def test_the_command_ends_with_what_it_wrote(checkpoint: Path, surfaces: Path, t
         "--compression_type", "INT8_PTQ", *folder_arguments(surfaces), "--export_root", tmp_path, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    # An older OpenVINO asks torch whether the ONNX model is a program of torch's, and torch says at length that it is not.
+    # An older OpenVINO asks torch whether the ONNX model is a program of its own, and torch denies it at length.
     lines = [line for line in done.stderr.splitlines() if "torch/export/" not in line]
     assert len(lines) < 30, done.stderr
     assert len(done.stdout.splitlines()) < 40, done.stdout
@@ -354,7 +354,7 @@ def test_what_only_should_be_known_is_told() -> None:
 def test_a_model_that_does_not_know_its_data_says_so(
     model: Ear, good: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As of checkpoints of earlier versions."""
+    """An export to int8 warns if the checkpoint has no record of its data, like those of earlier versions."""
     model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=good)
     assert any("does not say what it was trained on" in message for message in caplog.messages)
 

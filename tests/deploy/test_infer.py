@@ -148,7 +148,7 @@ def test_a_broken_photograph_is_named_and_the_others_are_scored(exported: Path, 
 
 
 def test_files_and_patterns_are_taken_too(exported: Path, folder: Path, tmp_path: Path) -> None:
-    """One photograph by its name, several by a pattern."""
+    """A name stands for one photograph, a pattern for several."""
     infer(exported, folder / "part001.png", tmp_path / "one")
     assert [row["path"] for row in table(tmp_path / "one")] == ["part001.png"]
     infer(exported, f"{folder}/**/part00[03].png", tmp_path / "some")
@@ -157,7 +157,7 @@ def test_files_and_patterns_are_taken_too(exported: Path, folder: Path, tmp_path
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_an_interrupted_run_goes_on(exported: Path, tmp_path: Path, how: signal.Signals, status: int) -> None:
-    """It leaves whole pictures and whole lines; each photograph is scored once."""
+    """An interrupted run leaves whole pictures and whole lines; each photograph is scored once."""
     first, *_ = photographs(tmp_path / "line", 1, (600, 700))
     names = [first, *(Path(f"part{index:03}.png") for index in range(1, 400))]
     for name in names[1:]:
@@ -201,7 +201,7 @@ def test_an_interrupted_run_goes_on(exported: Path, tmp_path: Path, how: signal.
 def test_an_error_is_one_line_and_nothing_is_lost(
     exported: Path, folder: Path, tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
-    """What is wrong and what would be right; a table that is there stays."""
+    """The line says what is wrong and what would be right; a table that is there stays."""
     infer(exported, folder, tmp_path / "out")
     before = (tmp_path / "out" / "scores.csv").read_text()
     done = infer(exported, folder, tmp_path / "out", *[part for option in change.items() for part in option])
@@ -222,7 +222,7 @@ def test_heat_maps_have_one_scale_and_good_parts_stay_dark() -> None:
 
 
 def test_runs_where_there_is_neither_torch_nor_anomalib(exported: Path, folder: Path, tmp_path: Path) -> None:
-    """In an environment with what the README says to install."""
+    """It runs in an environment with only what the documents say to install."""
     venv.create(tmp_path / "line-env", with_pip=True)
     python = tmp_path / "line-env" / "bin" / "python"
     packages = ["openvino", "numpy", "pillow", "jsonargparse[signatures]", "tqdm"]

@@ -78,7 +78,7 @@ def test_photographs_of_another_folder_are_scored(
 
 
 def test_a_replaced_photograph_is_scored_again(model: Path, begun: Path, tmp_path: Path) -> None:
-    """Of the same name, size and time."""
+    """Content decides: name, size and time are the same here."""
     file = tmp_path / "a" / "1.png"
     before = file.stat()
     photograph(file, 210)
@@ -91,7 +91,7 @@ def test_a_replaced_photograph_is_scored_again(model: Path, begun: Path, tmp_pat
 def test_what_is_the_same_is_skipped(
     model: Path, begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Touched, or under another path to the folder."""
+    """A photograph stays the same if it is touched, or if another path leads to its folder."""
     (tmp_path / "a" / "1.png").touch()
     (tmp_path / "link").symlink_to("a")
     before = (begun / "scores.csv").read_bytes()
@@ -101,7 +101,7 @@ def test_what_is_the_same_is_skipped(
 
 
 def test_a_photograph_that_was_replaced_by_a_broken_one_has_no_score(model: Path, begun: Path, tmp_path: Path) -> None:
-    """Nor the picture of what it was."""
+    """Its row goes, and so does the picture of the old photograph."""
     (tmp_path / "a" / "1.png").write_bytes(b"torn")
     assert inspect(model, tmp_path / "a", begun, *RESUME) == 1
     assert scored(begun) == {"deep/2.png": 20}
@@ -109,7 +109,7 @@ def test_a_photograph_that_was_replaced_by_a_broken_one_has_no_score(model: Path
 
 
 def test_pictures_that_are_missing_are_written(model: Path, begun: Path, tmp_path: Path) -> None:
-    """If the interrupted run was told to write none, or somebody deleted one."""
+    """They are missing if the interrupted run wrote none, or if somebody deleted one."""
     (begun / "heat_maps" / "1.png.jpg").unlink()
     assert inspect(model, tmp_path / "a", begun, *RESUME) == 0
     assert (begun / "heat_maps" / "1.png.jpg").exists()
@@ -167,7 +167,7 @@ def test_all_names_at_once_on_a_terminal_without_letters(model: Path, tmp_path: 
 
 
 def test_the_text_of_a_path_names_it_alone() -> None:
-    """A name may look like another one's text."""
+    """No two names have one text, even if a name looks like another one's text."""
     paths = [
         Path(os.fsdecode(name)) for name in (b"\xe4.png", rb"\xe4.png", rb"\udce4.png", b"e4.png", "ä.png".encode())
     ]
@@ -176,7 +176,7 @@ def test_the_text_of_a_path_names_it_alone() -> None:
 
 @pytest.mark.parametrize("torn", [b"3.pn", b'"new\nli', b'"new\nline.png",0.1,0.1,good,12ab', b"\xc3", b"\0\0\0"])
 def test_a_torn_row_is_scored_again(model: Path, begun: Path, tmp_path: Path, torn: bytes) -> None:
-    """As a machine leaves it that loses power, also within a name of two lines."""
+    """A machine that loses power leaves such a row, also within a name of two lines."""
     photograph(tmp_path / "a" / "new\nline.png", 30)
     with (begun / "scores.csv").open("ab") as file:
         file.write(torn)
@@ -198,7 +198,7 @@ def test_a_table_that_cannot_go_on_is_refused(
     model: Path, begun: Path, tmp_path: Path, name: str, content: bytes | None, message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """By one line that names it, and it stays as it is."""
+    """One line names the table, which stays as it is."""
     if content is None:
         (begun / name).unlink()
     else:

@@ -26,7 +26,7 @@ def names(source: Path | str) -> list[str]:
 
 
 def test_links_are_followed_and_each_real_folder_is_searched_once(folder: Path, tmp_path: Path) -> None:
-    """A link into the folder, out of it, to a file, and in a circle."""
+    """Links may lead into the folder, out of it, to a file, and in a circle."""
     photograph(tmp_path / "far" / "4.png", 10)
     (tmp_path / "far" / "circle").symlink_to(tmp_path)
     targets = {"0": "a", "far": tmp_path / "far", "far2": tmp_path / "far", "self": ".", "5.png": "1.png"}
@@ -105,6 +105,6 @@ def test_a_patterns_paths_do_not_depend_on_what_it_finds(folder: Path) -> None:
 
 
 def test_a_folder_may_have_wildcards_in_its_name(tmp_path: Path) -> None:
-    """What is there is no pattern."""
+    """A path that exists is no pattern."""
     photograph(tmp_path / "in [1]" / "a*b?.png", 10)
     assert names(tmp_path / "in [1]") == names(tmp_path / "in [1]" / "a*b?.png") == ["a*b?.png"]

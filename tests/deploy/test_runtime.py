@@ -63,7 +63,7 @@ def test_what_is_no_model_is_one_error(
 
 
 def test_a_score_that_is_no_number_is_not_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As weights give that are not the model's."""
+    """Weights of another model give such scores."""
     photograph(tmp_path / "in" / "1.png", 10)
     assert inspect(brightness_model(tmp_path, divisor=float("nan")), tmp_path / "in", tmp_path / "out") == 1
     said = capsys.readouterr()
@@ -77,7 +77,7 @@ def test_a_score_that_is_no_number_is_not_good(tmp_path: Path, capsys: pytest.Ca
     [("--threshold", "nan"), ("--threshold", "x"), ("--precision", "f8"), ("--hint", "x"), ("--unknown", "1")],
 )
 def test_a_bad_option_is_one_error(tmp_path: Path, option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before there is an output."""
+    """The error comes before there is an output."""
     photograph(tmp_path / "in" / "1.png", 10)
     assert inspect(brightness_model(tmp_path), tmp_path / "in", tmp_path / "out", option, value) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -87,7 +87,7 @@ def test_a_bad_option_is_one_error(tmp_path: Path, option: str, value: str, caps
 
 
 def test_an_output_that_is_a_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And the file stays."""
+    """The file stays as it is."""
     photograph(tmp_path / "in" / "1.png", 10)
     (tmp_path / "out").write_text("mine")
     for output in (tmp_path / "out", tmp_path / "out" / "below"):

@@ -203,14 +203,14 @@ class TestSpaces:
         train(surfaces, tmp_path, space="mnist")
         again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).model
         torch.testing.assert_close(dict(again.space.attention.state_dict()), dict(load_attention().state_dict()))
-        assert again.attention is again.space.attention
+        assert again.space.attention is again.space.strokes
 
     def test_missing_weights_stop_training_before_its_first_step(
         self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The constructor needs no weights, training does; the error says what works without."""
         use(nothing, monkeypatch)
-        with pytest.raises(FileNotFoundError, match=r"'attention' needs no download"):
+        with pytest.raises(FileNotFoundError, match=r"'mnist' needs no download"):
             train(surfaces, tmp_path, space="resnet34")
 
     def test_all_training_images_calibrate_the_last_epoch(
@@ -261,7 +261,7 @@ class TestBaselines:
             {"masking": "none"},
             {"mosaic_size": 8},
         ],
-        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "mosaic hint"],
+        ids=["plain U-Net", "autoencoder", "RIAD", "masking without gates", "gates without masking", "mosaic"],
     )
     def test_trains_and_tests(self, surfaces: Path, tmp_path: Path, arguments: dict) -> None:
         """Each baseline runs through the engine and finds the blots better than chance would."""

@@ -72,7 +72,7 @@ def test_value_is_that_of_anomalib(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:.*means nothing", "ignore:No (positive|negative) samples")
 def test_one_kind_of_pixels_alone(name: str, kind: str) -> None:
-    """Without defective or without normal pixels the values are those of anomalib too, but for one."""
+    """Without defective or without normal pixels the values are those of anomalib too, except for one."""
     ours = computed(getattr(metrics, name)(**FIELDS), kind)
     if (name, kind) == ("F1AdaptiveThreshold", "normal"):
         assert ours.isnan()  # anomalib's takes the highest pixel

@@ -42,13 +42,13 @@ def test_order_is_kept_everywhere(threshold: float) -> None:
 
 
 def test_without_validation_scores_stay() -> None:
-    """No threshold: the raw scale, whose 0.5 is the calibration's bound."""
+    """Without a threshold scores stay raw: 0.5 is then the calibration's bound."""
     scores = torch.tensor([0.2, 0.7])
     torch.testing.assert_close(scored(processor(float("nan")), scores).pred_score, scores)
 
 
 def validated(post_processor: PostProcessor, scores: torch.Tensor, defective: torch.Tensor) -> PostProcessor:
-    """Let a post-processor find its thresholds on images whose maps are half their score, but for one pixel."""
+    """Let a post-processor find its thresholds on images whose maps are half their score, except at one pixel."""
     for some in torch.arange(len(scores)).split(7):
         maps = scores[some].reshape(-1, 1, 1, 1).repeat(1, 1, 4, 4) / 2
         maps[..., 1, 2] *= 2
@@ -75,7 +75,7 @@ def test_one_in_twenty_good_images_alarms_without_others() -> None:
 
 
 def test_with_defective_images_thresholds_are_the_hosts() -> None:
-    """Those of the highest F1 score, of images and of pixels."""
+    """They are those of the highest F1 score, for images and for pixels."""
     scores = torch.linspace(0.1, 0.9, 40)
     defective = torch.arange(40) % 3 * torch.arange(40) > 30
     ours, theirs = (validated(kind(), scores, defective) for kind in (EarPostProcessor, PostProcessor))

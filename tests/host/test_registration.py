@@ -223,7 +223,7 @@ class TestHost:
         succeeded(env.fork(first + textwrap.dedent(code)))
 
     def test_spawned_workers_read_as_their_parent(self, env: LayeredEnv, tmp_path: Path) -> None:
-        """A photograph of 16 bits is no white one there either."""
+        """Spawned workers read 16 bits at full range too."""
         Image.fromarray(np.full((4, 5), 32768, np.uint16)).save(tmp_path / "photograph.png")
         code = f"""
         from anomalib.data import PredictDataset

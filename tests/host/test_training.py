@@ -114,7 +114,7 @@ class TestEnds:
     def test_a_checkpoint_within_an_epoch_is_calibrated_by_its_own_weights(
         self, surfaces: Path, tmp_path: Path
     ) -> None:
-        """Every file that is written, not the last alone."""
+        """Every checkpoint is calibrated, not only the last one."""
         every = ModelCheckpoint(dirpath=tmp_path / "all", every_n_train_steps=3, save_top_k=-1)
         fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=2, callbacks=[every])
         paths = list((tmp_path / "all").iterdir())
@@ -148,7 +148,7 @@ class TestEnds:
         assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
 
     def test_an_interrupted_model_asks_for_its_checkpoint(self, surfaces: Path, tmp_path: Path) -> None:
-        """Its weights are not those that it was calibrated for."""
+        """An interrupted model has other weights than it was calibrated for."""
         model = Ear(**ATTENTION)
         with pytest.raises(SystemExit):
             fit(model, surfaces, tmp_path, max_epochs=3, callbacks=[Interrupt()])
@@ -159,7 +159,9 @@ class TestEnds:
     def test_ctrl_c_of_the_command(self, surfaces: Path, tmp_path: Path) -> None:
         """The checkpoint of the last whole epoch is calibrated by all images."""
         script = (
-            "import anomalib_ear, anomalib_ear.method.model as t, anomalib.cli.cli as c\n"
+            "import signal, anomalib_ear, anomalib_ear.method.model as t, anomalib.cli.cli as c\n"
+            # A shell starts its background processes with this signal ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "t.CALIBRATION_IMAGES = 2\n"
             "c.main()"
         )
@@ -171,12 +173,12 @@ class TestEnds:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while not (paths := list(tmp_path.rglob("model.ckpt"))) and time.monotonic() < deadline:
                 time.sleep(0.2)
             time.sleep(1)
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 1
+            assert process.wait(120) == 1
         finally:
             process.kill()
         restored = Ear.load_from_checkpoint(paths[0])
@@ -200,7 +202,7 @@ class TestEpochs:
         ids=["nothing", "a thousand", "at least thirty", "steps", "time", "a timer without a limit"],
     )
     def test_the_default_is_for_nobody_s_word(self, surfaces: Path, tmp_path: Path, trainer: dict, epochs: int) -> None:
-        """A limit of any kind stands, a thousand epochs too."""
+        """The default applies only where nobody set a limit; a thousand epochs are one."""
         callbacks = [*trainer.get("callbacks", []), StopAtOnce()]
         short = {"limit_train_batches": 1, "limit_val_batches": 0, "callbacks": callbacks}
         engine = fit(Ear(**ATTENTION), surfaces, tmp_path, **(trainer | short))
@@ -232,18 +234,18 @@ class TestSchedule:
     """The learning rate rises and falls."""
 
     def test_known_end(self) -> None:
-        """It rises over a tenth and ends at 0."""
+        """The learning rate rises over a tenth of the training and ends at 0."""
         rates = [one_cycle(step / 100, step) for step in range(101)]
         assert rates[0] == 0
         assert rates[10] == max(rates) == 1
         assert rates[100] == pytest.approx(0)
 
     def test_unknown_end(self) -> None:
-        """It rises and stays."""
+        """The learning rate rises and stays."""
         assert [one_cycle(None, step) for step in (0, 50, 100, 10_000)] == [0, 0.5, 1, 1]
 
     def test_time(self, surfaces: Path, tmp_path: Path) -> None:
-        """Where time ends the training, the rate has fallen by then."""
+        """If time ends the training, the learning rate has fallen by then."""
         kept = KeepRates()
         fit(Ear(**ATTENTION), surfaces, tmp_path, max_time=timedelta(seconds=4), callbacks=[kept])
         assert max(kept.rates) > 1e-3
@@ -309,7 +311,7 @@ class TestDivergence:
 
 
 class TestTwice:
-    """One model object, two data sets."""
+    """One model object is trained on two data sets."""
 
     def test_nothing_is_left_of_the_first(self, surfaces: Path, tmp_path: Path) -> None:
         """Images, statistics and thresholds are the second's, which has no validation images; the weights go on."""
@@ -354,7 +356,7 @@ class TestPrecision:
 
     @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
     def test_is_refused(self, surfaces: Path, tmp_path: Path, precision: str) -> None:
-        """At once, with what to use."""
+        """One error at once says what to use."""
         with pytest.raises(ValueError, match=r"--trainer\.precision must be one of 32-true.*Leave it out"):
             fit(Ear(**ATTENTION), surfaces, tmp_path, max_epochs=1, precision=precision)
 
@@ -371,7 +373,7 @@ class TestUntrained:
             )
 
     def test_is_refused_before_images_are_read(self, tmp_path: Path) -> None:
-        """A folder of no images at all is not looked at."""
+        """The error comes although the folder has no image."""
         (tmp_path / "broken.png").write_bytes(b"not an image")
         with pytest.raises(ValueError, match="--ckpt_path"):
             Engine(default_root_dir=tmp_path, accelerator="cpu").predict(
@@ -392,7 +394,7 @@ class TestAttention:
     """The file of the attention's weights."""
 
     def test_is_missed_before_data_is_prepared(self, tmp_path: Path) -> None:
-        """A data set that would have to be prepared is not touched."""
+        """The error comes before a data set is prepared."""
 
         class Untouchable(Folder):
             def prepare_data(self) -> None:
@@ -438,7 +440,7 @@ class TestUnusedArguments:
 
 
 class TestDeepNetwork:
-    """More levels than the host's smallest image has pixels for."""
+    """A network with more levels than the host's smallest image has pixels for."""
 
     def test_is_exported_for_any_size(self, surfaces: Path, tmp_path: Path) -> None:
         """Images must have 128 pixels per side; the export, which tries one of 32, works nevertheless."""
@@ -480,3 +482,87 @@ class TestMemory:
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert float(done.stdout) < 400
+
+
+class TestLastValidation:
+    """A checkpoint is written after a validation; where the last one is missing or early, somebody says so."""
+
+    @pytest.mark.parametrize("every", [2, 10])
+    def test_the_last_epoch_is_validated_whatever_the_interval(
+        self, surfaces: Path, tmp_path: Path, every: int
+    ) -> None:
+        """The checkpoint has the trained model's weights and scores."""
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, max_epochs=3, check_val_every_n_epoch=every)
+        restored = Ear.load_from_checkpoint(engine.best_model_path)
+        assert torch.equal(scores(model), scores(restored))
+        assert model.post_processor.image_threshold == restored.post_processor.image_threshold
+        assert engine.trainer.check_val_every_n_epoch == every
+
+    @pytest.mark.parametrize(
+        ("trainer", "said"),
+        [
+            ({"limit_val_batches": 0, "max_epochs": 1}, "no threshold from good images"),
+            ({"max_epochs": -1, "max_steps": 5, "check_val_every_n_epoch": 9}, "no threshold from good images"),
+            (
+                {"val_check_interval": 3, "check_val_every_n_epoch": None, "max_epochs": 2},
+                "validation was at step 6 of 8",
+            ),
+        ],
+        ids=["none", "too rare", "early"],
+    )
+    def test_what_is_missing_is_said(
+        self, surfaces: Path, tmp_path: Path, trainer: dict, said: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One line says what thresholds and checkpoint are worth."""
+        fit(Ear(**ATTENTION), surfaces, tmp_path, **trainer)
+        assert any(said in message for message in caplog.messages), caplog.messages
+
+
+class TestOtherData:
+    """Resuming with other photographs."""
+
+    def test_is_said_and_the_statistics_are_of_the_new_ones(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """No image of the first data is kept."""
+        engine = fit(Ear(**ATTENTION), surfaces, tmp_path / "first", max_epochs=1)
+        others = tmp_path / "others"
+        (others / "good").mkdir(parents=True)
+        for index in range(8):
+            Image.new("RGB", (96, 64), (index, 0, 0)).save(others / "good" / f"{index}.png")
+        data = Folder(
+            name="others", root=others, normal_dir="good", train_batch_size=4, num_workers=0, val_split_mode="none",
+            test_split_mode="none",
+        )  # fmt: skip
+        model = Ear(**ATTENTION)
+        again = Engine(default_root_dir=tmp_path / "again", accelerator="cpu", max_epochs=2, limit_val_batches=0)
+        again.fit(model, datamodule=data, ckpt_path=engine.best_model_path)
+        assert any("resumed with other data" in message for message in caplog.messages)
+        assert model.model.calibration_images[:, 1:].max() == 0
+
+
+def test_a_checkpoint_of_another_model_is_refused(surfaces: Path, tmp_path: Path) -> None:
+    """One line says so, no list of weights."""
+    torch.save({"state_dict": {"model.layer": torch.zeros(1)}, "hyper_parameters": {}, "epoch": 0, "global_step": 0,
+                "pytorch-lightning_version": "2.6.0"}, tmp_path / "other.ckpt")  # fmt: skip
+    engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
+    with pytest.raises(ValueError, match="not one of Ear"):
+        engine.test(Ear(**ATTENTION), datamodule=folder(surfaces), ckpt_path=tmp_path / "other.ckpt")
+
+
+def test_a_single_image_of_the_least_size_is_refused(surfaces: Path, tmp_path: Path) -> None:
+    """The error says what to change, in words other than batch norm's."""
+    data = folder(surfaces)
+    data.train_batch_size = 1
+    with pytest.raises(ValueError, match="batch of one image of 64 x 64"):
+        Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+            Ear(space="mnist", image_size=(64, 64), visualizer=False), datamodule=data
+        )
+
+
+@pytest.mark.parametrize("size", [(0, 64), (-64, 64), (64,)], ids=str)
+def test_an_impossible_size_is_refused(size: tuple[int, ...]) -> None:
+    """The error names the argument."""
+    with pytest.raises(ValueError, match="image_size must be two positive"):
+        Ear(image_size=size)

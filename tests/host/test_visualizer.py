@@ -11,10 +11,10 @@ import torch
 from anomalib.data import Folder, ImageBatch
 from anomalib.engine import Engine
 from PIL import Image
-from test_model import build, images
 
 from anomalib_ear import Ear
 from anomalib_ear.host.visualizer import PANEL_SIZE, EarVisualizer, draw
+from models import build, images
 
 TITLES = ["Image", "Ground truth", "Excised", "Recovered", "Anomaly map", "Prediction"]
 

@@ -76,7 +76,7 @@ def test_map_is_not_shifted() -> None:
     for parameter in attention.parameters():
         torch.nn.init.constant_(parameter, 0.01)
     attention.filters.data[..., 2:4, 2:4] = 1
-    canvas = torch.full((1, 1, 256, 256), 0.5)  # such that the coarsest scale sees the cross away from the border
+    canvas = torch.full((1, 1, 256, 256), 0.5)  # so that the coarsest scale sees the cross away from the border
     canvas[..., 120:136, 96:160] = canvas[..., 96:160, 120:136] = 1.0
     result = attention(canvas)
     assert result.std() > 0.01

@@ -140,7 +140,7 @@ class TestFrozen:
     """What training must not change."""
 
     def test_training_mode_changes_nothing(self, patch16: DinoAttention) -> None:
-        """Nothing is dropped at random."""
+        """In training mode nothing is dropped at random."""
         image = torch.rand(1, 3, 64, 96)
         expected = patch16(image)
         trained = patch16.train()(image)

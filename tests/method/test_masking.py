@@ -56,8 +56,8 @@ def test_mosaic_keeps_each_block_s_mean() -> None:
 
 
 @pytest.mark.parametrize(("mosaic_size", "expected"), [(None, 0.0), (8, 5.0)], ids=["empty", "mosaic"])
-def test_hint_stands_where_the_image_was(mosaic_size: int | None, expected: float) -> None:
-    """Excised pixels show the hint, kept ones the image."""
+def test_mosaic_stands_where_the_image_was(mosaic_size: int | None, expected: float) -> None:
+    """Excised pixels show the mosaic, kept ones the image."""
     image = torch.full((1, 3, 16, 16), 5.0)
     attention = torch.zeros(1, 1, 16, 16)
     attention[..., :4, :4] = 1
@@ -84,7 +84,7 @@ def test_an_argument_out_of_range_is_named(arguments: dict, named: str) -> None:
 
 
 def test_masking_by_attention_says_that_it_needs_one() -> None:
-    """Without attention nothing is excised by chance."""
+    """Without attention it raises an error instead of excising anything."""
     with pytest.raises(ValueError, match="use_attention"):
         AttentionMasking()(torch.rand(1, 3, 8, 8), None)
 
@@ -103,7 +103,7 @@ class TestRandomMasking:
                 assert torch.equal(obscured, torch.where(mask > 0, 0, image))
 
     def test_differ_between_calls_and_images(self) -> None:
-        """That is what the single deterministic mask is compared with."""
+        """Random masks differ from call to call, unlike the method's single mask."""
         masking, image = RandomMasking().eval(), torch.rand(2, 3, 32, 32)
         first, second = (masking(image, None)[0].masks[0] for _ in range(2))
         assert not torch.equal(first, second)

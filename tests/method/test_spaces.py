@@ -156,7 +156,7 @@ def test_an_unknown_space_is_refused(name: str) -> None:
 
 
 def test_another_backbone_will_do() -> None:
-    """Any convolutional network of timm's with features at strides 4, 8 and 16."""
+    """Any convolutional network of timm's with features at strides 4, 8 and 16 is a space."""
     space = FeatureSpace("mobilenetv3_small_050")
     assert space(images())[0].shape == (4, space.dimensions, 4, 8)
 
@@ -176,7 +176,7 @@ class TestWeights:
         )
 
     def test_are_those_of_the_cache(self, backbone: dict[str, str]) -> None:
-        """What the cache holds is what the space has."""
+        """The space has the weights that the cache holds."""
         same = "; import timm, torch; t = timm.create_model('resnet18', pretrained=True); "
         same += "assert torch.equal(t.layer3[1].conv2.weight, s.backbone.layer3[1].conv2.weight)"
         done = self.load(backbone, LOAD + same)

@@ -9,6 +9,7 @@ Nothing here imports ``anomalib.models``.
 import inspect
 import pkgutil
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from anomalib.data import AnomalibDataModule, AnomalibDataset
 
@@ -30,3 +31,8 @@ def _collect() -> dict[str, type]:
 _CLASSES = _collect()
 globals().update(_CLASSES)
 __all__ = sorted(_CLASSES)  # noqa: PLE0605  # a list, only not a literal
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401  # for type checkers, which see no name that is collected
+        ...

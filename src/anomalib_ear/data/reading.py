@@ -3,11 +3,11 @@
 
 """anomalib's readers, replaced by those of :mod:`anomalib_ear.images` wherever anomalib looks them up.
 
-anomalib 2.7 reads 16 bits as white, photographs as they were stored and not as a viewer shows them, of several pages
-the first, and names no file that it cannot read. Most users train on ``Folder``, predict from a path, and deploy with
-the stock inferencers, so readers in datamodules of our own would leave training and line apart. They are replaced for
-every model of the process, because a comparison between models would else compare readers; what anomalib reads rightly
-stays as it is, to the last bit.
+anomalib 2.7 reads 16 bits as white, ignores EXIF orientations, takes the first of several pages, and does not name a
+file that it cannot read. Most users train on ``Folder``, predict from a path, and deploy with the stock inferencers:
+readers in our own datamodules would let training and line differ. They are replaced for every model of the process,
+since otherwise a comparison between models would compare readers. What anomalib reads rightly stays as it is, to the
+last bit.
 """
 
 import inspect
@@ -121,7 +121,7 @@ def _files(given: Mapping[str, Any], name: str) -> list[Path]:
 
 
 def _explain_pairs(photographs: list[Path], masks: list[Path], error: Exception) -> NoReturn:
-    """Raise what names a photograph without a mask, a mask without a photograph, or a wrong pair."""
+    """Raise an error that names a photograph without a mask, a mask without a photograph, or a wrong pair."""
     stems = Counter(file.stem for file in photographs)
     # A mask's name may be longer than its photograph's: 001_mask.png. Of 1 and 11 the latter is meant by 11_mask.
     owned = Counter(max((stem for stem in stems if stem in mask.stem), key=len, default="") for mask in masks)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Good images with drawn defects: what a study may choose by, since it looks at no test image.
+"""Good images with drawn defects, by which a study may choose settings without looking at test images.
 
 Scratches, pits, stains and dents change the brightness as they do in ``SurfaceDemo``, the same in every process. They
-are a proxy, and no source of thresholds: those that they give reject most good parts.
+are a proxy and no source of thresholds: such thresholds reject most good parts.
 """
 
 from typing import cast
@@ -21,7 +21,7 @@ from anomalib_ear.data.surfaces import DEFECTS
 
 
 class SyntheticDefectDataset(AnomalibDataset):
-    """Good images, half of them, chosen by lot, with a defect drawn on it when it is read.
+    """Good images; half of them, chosen at random, get a defect drawn on them when they are read.
 
     Which images, and kind, place and shape of each defect, depend on the seed and on the order of the images alone.
 
@@ -44,7 +44,7 @@ class SyntheticDefectDataset(AnomalibDataset):
             raise ValueError(msg)
         self.seed = seed
         samples = dataset.samples.copy()
-        # By lot, for names often tell the position of the camera: no kind of image may be the defective one.
+        # At random: names often follow the position of the camera, and no position may be the defective one.
         lots = np.random.default_rng(seed).permutation(len(samples))
         kinds = list(DEFECTS)
         samples["label"] = [kinds[lot // 2 % len(kinds)] if lot % 2 else "good" for lot in lots]

@@ -3,9 +3,8 @@
 
 """Export for deployment: ONNX, OpenVINO, torch.
 
-An exported model says of itself with which precision and thresholds its scores were made: OpenVINO chooses bfloat16 by
-itself where there is AMX, and scores drift; and a normalised score can only be undone with the threshold that
-normalised it.
+An exported model notes the precision and the thresholds of its scores. Left to itself OpenVINO takes bfloat16 where the
+CPU has it, and scores drift. Without its threshold a normalised score cannot be undone.
 """
 
 import logging
@@ -29,7 +28,7 @@ from torch.export import Dim
 
 from anomalib_ear.deploy import training_data
 from anomalib_ear.deploy.int8 import (
-    TALKATIVE,
+    VERBOSE_LOGGERS,
     CalibrationImages,
     only_warnings,
     quantize,
@@ -46,12 +45,12 @@ logger = logging.getLogger(__name__)
 
 
 class EarExportMixin(ExportMixin):
-    """anomalib's exports, such that they give the trained model's answers."""
+    """anomalib's exports, made to give the trained model's answers."""
 
     model: EarModel
     pre_processor: nn.Module | None
     post_processor: nn.Module | None
-    # What it was trained on, and the files that this was noted of.
+    # What it was trained on, and the files of which this was noted.
     _training_data: training_data.Record | None = None
     _recorded: list[str] | None = None
 
@@ -67,8 +66,16 @@ class EarExportMixin(ExportMixin):
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self._training_data = checkpoint.get(_TRAINING_DATA)
 
+    def other_training_data(self) -> str:
+        """Say how the data of the training that begins differ from the checkpoint's; empty if not, or if unknown."""
+        before = self._training_data
+        self._record_training_data()
+        if before is None or self._training_data is None:
+            return ""
+        return training_data.compare(before, self._training_data)[0]
+
     def _record_training_data(self) -> None:
-        """Note the data of the training that this model is in, or has just had; reads each file, once per training."""
+        """Note the data of the present or last training; reads each file once per training."""
         trainer = getattr(self, "_trainer", None)
         train = getattr(getattr(trainer, "train_dataloader", None), "dataset", None)
         if trainer is None or train is None:
@@ -97,15 +104,14 @@ class EarExportMixin(ExportMixin):
         """
         self.insist_on_training()
         if input_size is None:
-            # The least size is what anomalib traces with, and a traced 1 is never dynamic: nothing may have a side of
-            # one position.
-            height, width = (2 * side + 1 for side in self.model.least_size)
+            # anomalib traces with the smallest size, and a traced 1 is never dynamic: no side may be one position long.
+            height, width = (2 * side + 1 for side in self.model.min_size)
             shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
         defaults = {"opset_version": 18, "external_data": False, "verbose": False}
         self.model.checks_images = False  # the host tries 32 x 32 pixels
         try:
-            with only_warnings(*TALKATIVE):
+            with only_warnings(*VERBOSE_LOGGERS):
                 path: Path = super().to_onnx(export_root, model_file_name, input_size, **defaults | kwargs)
         finally:
             self.model.checks_images = True
@@ -129,8 +135,8 @@ class EarExportMixin(ExportMixin):
 
         Compressed to ``INT8_PTQ``, the convolutions compute in int8 and all else in float: the difference
         between image and recovery is small. Ranges and the statistics of that difference are taken from the
-        datamodule's training images, thresholds from its validation images; what anomalib takes ranges from are
-        validation images, and it keeps the statistics and thresholds of another precision.
+        datamodule's training images, thresholds from its validation images. anomalib would take ranges from validation
+        images, and keep the statistics and thresholds of another precision.
 
         Raises:
             ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule, with one that splits
@@ -163,7 +169,7 @@ class EarExportMixin(ExportMixin):
             model = resize_first(model, input_size)
         for name, value in description.items():
             model.set_rt_info(value, [METADATA, name])
-        # Beside the model, which is in use until it is written.
+        # In the same folder, and then replaced: the old file is in use until the new one is written.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             openvino.save_model(model, Path(folder, path.name), compress_to_fp16=False)
             for suffix in (".bin", ".xml"):
@@ -178,7 +184,7 @@ class EarExportMixin(ExportMixin):
         datamodule: AnomalibDataModule | None = None,
         *args: Any,  # noqa: ANN401  # the host's
     ) -> openvino.Model:
-        """Compress as anomalib does, but for ``INT8_PTQ``."""
+        """Compress as anomalib does, except for ``INT8_PTQ``."""
         if compression_type == CompressionType.INT8_PTQ and datamodule and isinstance(self.pre_processor, PreProcessor):
             return quantize(model, CalibrationImages(datamodule, self.pre_processor))
         return super()._compress_ov_model(model, compression_type, datamodule, *args)
@@ -270,8 +276,8 @@ def without_resize(pre_processor: nn.Module | None) -> Iterator[tuple[int, int] 
 def vectorise_logarithms(model: openvino.Model) -> None:
     """Compute logarithms of ``1 + x``, ``x`` at least 0, in vectors, to a millionth for ``x`` up to 1e5.
 
-    OpenVINO takes logarithms one number at a time: with those of the attention's responses, a tenth of the time of a
-    small model. With ``u`` the sixteenth root of ``1 + x``, by four square roots, and ``z = (u - 1) / (u + 1)``, the
+    OpenVINO computes logarithms one number at a time: those of the attention's responses took a tenth of a small
+    model's time. With ``u`` the sixteenth root of ``1 + x``, by four square roots, and ``z = (u - 1) / (u + 1)``, the
     logarithm is ``32 artanh(z)``, of which six terms of the power series suffice. ``u - 1`` is ``x`` over the product
     of all roots plus 1: a difference would lose digits, in bfloat16 nearly all of them.
 

@@ -69,8 +69,8 @@ class Line:
         self.model, self.output = model, output
         self.heat_maps, self.anomaly_maps = heat_maps, anomaly_maps
         self.workers = os.cpu_count() or 1
-        # Photographs between disk and disk at any time: enough that nobody waits, whatever the folder's size.
-        self.most = self.model.requests + 2 * self.workers
+        # Photographs in work at any time: enough to keep every thread busy, whatever the folder's size.
+        self.max_pending = self.model.num_requests + 2 * self.workers
 
     def run(self, files: dict[Path, Path]) -> Generator[tuple[Path, Scores | Exception]]:
         """Yield scores in the order of the files, or why there are none."""
@@ -80,7 +80,7 @@ class Line:
                 with ThreadPoolExecutor(self.workers) as decoders:
                     try:
                         for name, file in files.items():
-                            if len(pending) == self.most:
+                            if len(pending) == self.max_pending:
                                 yield _result(*pending.popleft())
                             scored: Future[Scores] = Future()
                             pending.append((name, scored))
@@ -91,14 +91,14 @@ class Line:
                         for _, scored in pending:
                             scored.cancel()
             finally:
-                self.model.wait()  # what was decoded is inferred and written, and only then the writers may go
+                self.model.wait()  # all that was decoded must be inferred before the writers end
 
     def _start(self, name: Path, file: Path, scored: "Future[Scores]", writers: ThreadPoolExecutor) -> None:
         """Decode a photograph and start inference."""
         if not scored.set_running_or_notify_cancel():
             return
         try:
-            digest = sha256(file)  # before it is read: of a file that changes in between a later run sees that it did
+            digest = sha256(file)  # before it is read, so that a later run notices a change in between
             pixels = read_image(file)
             image = self.model.prepare(pixels)
             photograph = grey(pixels) if self.heat_maps else None
@@ -243,7 +243,7 @@ def infer(
         _say("Interrupted; --resume true goes on.", sys.stderr)
         status = _INTERRUPTED
     except OSError as error:
-        msg = f"{error} {table.path} has the scores until then; once there is room, --resume true goes on."
+        msg = f"{error} {table.path} has the scores until then; once that is mended, --resume true goes on."
         raise OSError(msg) from error
     _say(f"{counts['good']} good, {counts['defective']} defective, {len(failed)} not scored. Scores: {table.path}")
     for text in failed:
@@ -252,7 +252,7 @@ def infer(
 
 
 def _to_do(line: Line, table: ScoreTable, files: dict[Path, Path]) -> dict[Path, Path]:
-    """Take from a table what it must not say any more, and return the files that have no score."""
+    """Drop outdated rows from a table, and return the files without a score."""
     names = {as_text(name): name for name in files}
     scored = {names[text]: digest for text, digest in table.digests.items() if text in names}
     again = line.changed(files, scored)

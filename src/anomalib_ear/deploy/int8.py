@@ -3,10 +3,10 @@
 
 """INT8 for deployment, without labels and without test images.
 
-Only convolutions compute in int8. The difference between image and recovery is small, and is judged by how it
-varies on defect-free images: what rounding adds to it varies too, so these statistics are taken from the quantized
-network. What that is worth is in benchmarks/studies.md, section 11. Thresholds too are taken anew, from the validation
-images, which also tell what is lost.
+Only convolutions compute in int8. The difference between image and recovery is small, and is judged by how it varies on
+defect-free images. What rounding adds to it varies too, so these statistics are taken from the quantized network. On
+KolektorSDD and magnetic tiles image AUROC stays within 0.005 of float32. Thresholds are taken anew too, from the
+validation images, which also tell what is lost.
 """
 
 import copy
@@ -37,7 +37,7 @@ RANGE_IMAGES = 32
 MAX_LOSS = 0.005
 
 # Loggers that tell of each constant of an exported graph, a thousand lines in all.
-TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")
+VERBOSE_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class CalibrationImages:
     As a sequence it has the training images, ``(1, 3, H, W)`` in [0, 1].
 
     Args:
-        datamodule: Has them.
+        datamodule: Gives the images.
         pre_processor: Resizes them.
 
     Attributes:
@@ -63,7 +63,7 @@ class CalibrationImages:
         self.train = datamodule.train_data
         self.validated: AnomalibDataset | None = getattr(datamodule, "val_data", None)
         self._transform = cast("nn.Module", pre_processor.transform)
-        # As the host does for a training: the model's resize stands in for one of the data's own.
+        # As the host does before training: the model's resize replaces one of the data's own.
         for dataset, augmentations in (
             (self.train, datamodule.train_augmentations),
             (self.validated, datamodule.val_augmentations),
@@ -118,7 +118,7 @@ def quantize(model: openvino.Model, images: "CalibrationImages | Sequence[NDArra
     floating = nncf.IgnoredScope(types=sorted(kinds - {"Convolution"}), validate=False)
     chosen = np.linspace(0, len(images) - 1, min(RANGE_IMAGES, len(images))).astype(int)
     dataset = nncf.Dataset([images[index] for index in chosen])
-    # By default the mean over images of their extremes: defects, and images under another light, would be cut off.
+    # The default, the mean over images of their extremes, would cut off defects and images under another light.
     extremes = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
     )
@@ -177,7 +177,7 @@ def _quantized_residual(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "residual.onnx")
         network = _Residual(model).eval()
-        with only_warnings(*TALKATIVE):
+        with only_warnings(*VERBOSE_LOGGERS):
             torch.onnx.export(
                 network, (torch.rand(1, 3, *size),), path, opset_version=18, external_data=False, verbose=False
             )

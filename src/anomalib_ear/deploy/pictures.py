@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The pictures that the line writes, under names that every photograph's name has room for, and marked as its own."""
+"""The pictures that the line writes: marked as its own, under names that are not too long for a file system."""
 
 import errno
 import hashlib
@@ -28,13 +28,13 @@ _SHADES = 128
 _GREYS = np.repeat(np.linspace(0, 0.4, _SHADES)[:, None], 3, axis=1)
 _PALETTE = np.concatenate([_GREYS, 3 * np.linspace(0.15, 1, _SHADES)[:, None] - np.arange(3)]).clip(0, 1)
 # Bytes that file systems allow in a name.
-_LONGEST_NAME = 255
+_MAX_NAME_BYTES = 255
 _OUR_SUFFIXES = {".jpg", ".png", ".part"}
 _DIGEST_LENGTH = 16
 
 
 class CannotWriteError(OSError):
-    """A picture cannot be written, and so it will be with the next ones."""
+    """A picture cannot be written, and the next ones would fail too."""
 
 
 def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Image:
@@ -45,7 +45,7 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32]) -> Image
         anomaly_map: ``(h, w)`` in [0, 1).
 
     Returns:
-        The photograph in grey and dim; where the map is above 0.5, the threshold of pixels, red that turns yellow and
+        The photograph in dim grey. Where the map is above 0.5, the threshold of pixels, it is red, and turns yellow and
         white towards 1. Mode RGB, at most ``PICTURE_SIZE`` pixels long.
     """
     photograph = photograph.convert("L")
@@ -74,7 +74,7 @@ def grey(pixels: NDArray[Any]) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a marked picture as a whole or not at all, in the format of its suffix, over none but the line's own."""
+    """Write a marked picture as a whole or not at all, in the format of its suffix, over no file but the line's own."""
     data = io.BytesIO()
     if path.suffix == ".png":
         info = PngImagePlugin.PngInfo()
@@ -85,7 +85,7 @@ def save(picture: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not is_ours(path):
-            raise FileExistsError(errno.EEXIST, "another file is there")
+            raise FileExistsError(errno.EEXIST, "another file is there, move it away")
         replace(path, data.getvalue())
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}."
@@ -98,7 +98,7 @@ def picture_path(folder: Path, name: Path, suffix: str) -> Path:
     The photograph's suffix stays, since there may be several of one stem. A name that would be too long for its picture
     is cut and gets a digest instead, and so does a folder that could be taken for a picture.
     """
-    room = _LONGEST_NAME - len(suffix + ".part")
+    room = _MAX_NAME_BYTES - len(suffix + ".part")
     *folders, file = name.parts
     folders = [part if Path(part).suffix not in _OUR_SUFFIXES else _shortened(part, room) for part in folders]
     if len(os.fsencode(file)) > room:

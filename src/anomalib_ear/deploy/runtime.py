@@ -33,7 +33,7 @@ class DeployedModel:
         precision: Precision of the arithmetic; ``None`` for the one that scores and thresholds were made with.
 
     Attributes:
-        requests: How many photographs it works on at a time.
+        num_requests: How many photographs it works on at a time.
         size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
 
     Raises:
@@ -61,7 +61,7 @@ class DeployedModel:
         self._queue = openvino.AsyncInferQueue(self._compiled)
         self._queue.set_callback(self._done)
         self._lock = Lock()
-        self.requests = len(self._queue)
+        self.num_requests = len(self._queue)
 
     @staticmethod
     def digest(path: Path) -> str:
@@ -71,7 +71,7 @@ class DeployedModel:
     def prepare(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Resize a photograph as training does, with antialias and without rounding.
 
-        Pillow needs a sixth of the time of an exported resize, and decoding threads have it while others infer.
+        Pillow takes a sixth of the time of an exported resize, and the decoding threads do it while others infer.
 
         Args:
             pixels: ``(H, W)`` or ``(H, W, 3)``, as ``read_image`` gives them.

@@ -27,7 +27,7 @@ class ScoreTable:
         digests: SHA-256 of each photograph in the table, by its path as text.
 
     Raises:
-        FileExistsError: If there is a table, and it was not said to go on with it.
+        FileExistsError: If there is a table and ``resume`` is off.
         OSError: If it cannot be written.
         ValueError: If it was made in another way, or is damaged.
     """

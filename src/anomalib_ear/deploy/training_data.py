@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a model was trained and validated on, such that an export to int8 can tell whether it is given the same.
+"""What a model was trained and validated on, so that an export to int8 can tell whether it is given the same.
 
-Int8 takes statistics from training images and thresholds from validation images. Under another split these are
-images of the wrong kind, and nobody would see it but by its labels. Files are known by their content, so that a data
-set may move and be renamed.
+int8 takes statistics from training images and thresholds from validation images. Under another split these are images
+of the wrong kind, and nothing but wrong labels would show it. Files are known by their content, so that a data set may
+move and be renamed.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from anomalib.data.utils.synthetic import SyntheticAnomalyDataset
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-# Attributes of datamodules that say nothing about who is in which split.
+# Attributes of datamodules that do not decide which image is in which split.
 _INDIFFERENT = frozenset({"name", "root", "train_batch_size", "eval_batch_size", "num_workers"})
 
 Record = dict[str, Any]
@@ -57,7 +57,7 @@ def compare(trained: Record, given: Record) -> tuple[str, str]:
         given: Record of the data that are given.
 
     Returns:
-        What must not be, and what only should be known; empty if nothing is.
+        What must not differ but does, and what else differs; each empty if there is nothing.
     """
     train, now = Counter[str](trained["train"]), Counter[str](given["train"])
     validation, now_validation = (Counter(_images(each["validation"])) for each in (trained, given))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is wrong with a data set, said before a training is spent on it; reads little more than the files' headers."""
+"""Checks of a data set before training, which read little more than the files' headers."""
 
 import logging
 import math
@@ -21,12 +21,12 @@ from anomalib_ear.images import SUFFIXES, read_mask_size, read_size
 
 logger = logging.getLogger(__name__)
 
-# By which factor the aspect ratio may change before a warning.
+# Factor by which the aspect ratio may change without a warning.
 _TOLERANCE = 1.05
 # Advised sizes are multiples of this: the default space's stride.
 _MULTIPLE = 64
-# How much larger than asked for an advised size may be.
-_GROWTH = 3
+# An advised size may have this many times the area that was asked for.
+_MAX_GROWTH = 3
 # Folders of masks, as users name them.
 _MASK_FOLDERS = ("masks", "mask", "ground_truth")
 
@@ -116,11 +116,11 @@ def advise_size(photograph: Size, area: int) -> Size:
         area: Number of pixels that the model was to look at.
 
     Returns:
-        Height and width in multiples of 64: of the photograph's shape within 5 %, or as near as can be, and as near as
-        possible to the area, or to the photograph's own where that is smaller.
+        Height and width in multiples of 64. Their ratio is the photograph's within 5 %, or as near as can be. Their
+        area is as near as possible to the one given, or to the photograph's own where that is smaller.
     """
     wanted = max(min(area, math.prod(photograph)), _MULTIPLE**2)
-    most = max(_GROWTH * area // _MULTIPLE**2, 1)
+    most = max(_MAX_GROWTH * area // _MULTIPLE**2, 1)
     candidates = [
         (_MULTIPLE * rows, _MULTIPLE * columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)
     ]

@@ -34,7 +34,7 @@ from anomalib_ear.host import metrics
 from anomalib_ear.host.checks import check_datamodule
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export
-from anomalib_ear.host.training import Course, check_precision, limit_epochs, one_cycle, progress
+from anomalib_ear.host.training import TrainingCallback, check_precision, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
@@ -70,8 +70,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             the package, pre-trained on MNIST; ``"resnet18"``, or another convolutional network of timm's, for these and
             its own at strides 4, 8 and 16 (pre-trained on ImageNet; the first training downloads them); or the
             ``"pixels"`` themselves, as the paper has it. The first and the last download nothing.
-        backbone_scale: Share of the image's height and width at which timm's network looks at it: 0.5, 0.75 or 1. The
-            time that it takes goes with the square.
+        backbone_scale: Share of the image's height and width at which timm's network looks at it: 0.5, 0.75 or 1. Its
+            time grows with the square.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
         skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
@@ -84,8 +84,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             RIAD's random disjoint masks (12 passes per image, and three times as long to train), or ``"none"``.
             Trained models carry the attention's weights.
         excised_share: Share of the image's pixels to excise, in (0, 1).
-        mosaic_size: Side of the mosaic blocks that stand in an excised region, each the mean of what was there, in
-            pixels or, of features, squares of 16 x 16 pixels. Defaults to none: the region is empty.
+        mosaic_size: Side of the mosaic blocks in an excised region, each the mean of what was there. Counted in pixels,
+            or for features in squares of 16 x 16 pixels. Defaults to none: the region is empty.
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
             ``2 ** k`` pixels per side, or ``2 ** (k + 3)`` for features. Defaults to 16, 32, 64, 96, 128 for pixels
             and to 64, 96, 128 for features.
@@ -127,6 +127,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if image_size is not None and pre_processor is not True:
             msg = f"image_size={list(image_size)} and pre_processor exclude each other: give the size to the latter."
             raise ValueError(msg)
+        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):  # height and width
+            msg = f"image_size must be two positive numbers of pixels, height and width, got {list(image_size)}."
+            raise ValueError(msg)
         refuse_unused(locals())
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
@@ -143,7 +146,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             if seed is not None:
                 torch.manual_seed(seed)
             self.model = self._build()
-        # Another number may suit the checkpoint that is loaded next; on_fit_start and on_load_checkpoint insist.
+        # Another number may suit the checkpoint that is loaded next; both configure_optimizers and on_load_checkpoint
+        # check it.
         if skip_gates is None or len(skip_gates) == len(self.model.unet.gates):
             self._set_gates()
         if skip_gates is not None:
@@ -159,7 +163,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     @AnomalibModule.trainer.setter  # type: ignore[attr-defined,untyped-decorator]
     def trainer(self, trainer: Trainer | None) -> None:
-        """Check what can be checked before any data is prepared, and limit the number of epochs where nobody did.
+        """Check what can be checked before data is prepared, and set the number of epochs if there is no limit.
 
         Later hooks come too late: Lightning replaces the missing number of epochs by one of its own.
 
@@ -182,7 +186,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add what accompanies the training."""
-        return [*cast("Sequence[Callback]", super().configure_callbacks()), Course()]
+        return [*cast("Sequence[Callback]", super().configure_callbacks()), TrainingCallback()]
 
     def setup(self, stage: str) -> None:
         """Check the data before any of it is worked on."""
@@ -207,18 +211,21 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         return output
 
     def on_train_epoch_start(self) -> None:
-        """Seed each epoch by its number, such that a resumed training goes on as an uninterrupted one."""
+        """Seed each epoch by its number, so that a resumed training goes on like an uninterrupted one."""
         self._seed(self.current_epoch)
 
     def _seed(self, epoch: int) -> None:
-        """Seed once per epoch, as early as its order may be drawn."""
+        """Seed once per epoch, before the order of its images is drawn."""
         if self.hparams["seed"] is not None and epoch != self._seeded_epoch:
             torch.manual_seed(self.hparams["seed"] + epoch)
             self._seeded_epoch = epoch
 
     def begin(self) -> None:
-        """Forget earlier training images, and take over a learning rate that was found or given since."""
-        if not self._is_resumed:
+        """Forget earlier training images, and take over the learning rate that was found or given since."""
+        other = self.other_training_data() if self._is_resumed else ""
+        if other:
+            logger.warning("Training is resumed with other data: %s. The statistics are those of the new data.", other)
+        if other or not self._is_resumed:
             self.model.forget()
             if isinstance(self.post_processor, PostProcessor):
                 for threshold in self.post_processor.buffers():
@@ -256,11 +263,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             yield transform(image) if transform else image
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Become the model that the checkpoint was made from, but for the gates asked for here.
+        """Become the model that the checkpoint was made from, except for the gates that were given here.
 
         Raises:
             ValueError: If this model was built with other arguments than the checkpoint's.
         """
+        if not any(name.startswith("model.unet.") for name in checkpoint["state_dict"]):
+            msg = "this checkpoint is not one of Ear: give the model's own name with --model."
+            raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
         self._export_with_antialias()
         before = self._architecture()
@@ -291,7 +301,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
                 raise ValueError(msg)
 
     def _architecture(self) -> dict[str, Any]:
-        """Return the hyperparameters of which another value takes another network."""
+        """Return the hyperparameters that decide the network."""
         return {name: _plain(value) for name, value in self.hparams.items() if name not in _CHANGEABLE}
 
     def _export_with_antialias(self) -> None:
@@ -300,14 +310,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Trainer settings; they override the user's, so there are only those that the model was asked for."""
+        """Settings of the trainer. They override the user's, so they are few."""
         arguments: dict[str, Any] = {"num_sanity_val_steps": 0}
         if self.hparams["max_epochs"] is not None:
             arguments["max_epochs"] = self.hparams["max_epochs"]
         return arguments
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, whose learning rate rises over the first tenth of training and falls to nothing as a cosine.
+        """AdamW, whose learning rate rises over the first tenth of training and falls to 0 as a cosine.
 
         Weights are loaded here: a checkpoint to resume from has been read, and no callback has trained yet. The
         attention stays in training mode, which changes nothing in it: Lightning warns of modules in the other one.

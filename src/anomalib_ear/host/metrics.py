@@ -161,7 +161,7 @@ class _F1AdaptiveThreshold(_LevelMetric):
             return self.lowest
         # 2 TP / (2 TP + FP + FN), where TP + FN are all defective pixels.
         f1_score = 2 * true_positives / (true_positives + false_positives + true_positives[-1])
-        # Of equal ones argmax takes the first, which is a level that occurs; those below it may be empty.
+        # Of equal values argmax takes the first, which is a level that occurs; those below it may be empty.
         best = LEVELS - 1 - int(f1_score.argmax())
         return torch.tensor(best / LEVELS, device=self.normal.device)
 
@@ -208,7 +208,7 @@ class _Labels(Metric):
 
 
 class Evaluator(HostEvaluator):
-    """anomalib's evaluator, but for test metrics that mean nothing: it says why instead of printing 0.
+    """anomalib's evaluator, which leaves out test metrics that mean nothing, and says why.
 
     Without a defective image no AUROC or F1 score tells anything, and 0 reads as if no defect were found.
 

@@ -18,11 +18,11 @@ from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_ear.host.metrics import F1AdaptiveThreshold
 
-# Share of good images that alarm where the validation data has no others. Their highest score, which the host takes, is
-# the chance of a single image, and the larger the validation data, the less is found.
+# Share of good images that alarm where the validation data has no others. The host takes their highest score. A single
+# image decides it, and the more images there are, the higher it is and the less is found.
 FALSE_ALARMS = 0.05
 
-_MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by nothing
+_MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by zero
 
 
 class ImageThreshold(HostThreshold):
@@ -37,7 +37,7 @@ class ImageThreshold(HostThreshold):
 
 
 class EarPostProcessor(PostProcessor):
-    """Post-processor whose normalisation is strictly increasing, and to which good images alone give a threshold.
+    """Post-processor whose normalisation is strictly increasing, and which needs no defective images for a threshold.
 
     A score ``s`` stands for the odds ``s / (1 - s)``; normalising divides them by the threshold's odds. Without a
     threshold (no validation data) scores stay as they are: 0.5 is then the bound of defect-free surfaces that the

@@ -42,7 +42,7 @@ def _loaded(name: str) -> ModuleType | None:
 
 
 def _offer(host: ModuleType, source: str) -> None:
-    """Put the public classes of a module on the host; one that is being imported comes when that is done."""
+    """Put the public classes of a module on the host; a module that is still being imported comes later."""
     module = import_module(source)
     for name in getattr(module, "__all__", ()):
         if hasattr(module, name):

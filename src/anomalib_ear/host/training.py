@@ -3,6 +3,7 @@
 
 """The course of a training, however it ends: by epochs, steps, time, early stopping or an interruption."""
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,29 +17,42 @@ from anomalib_ear.method.model import DIVERGED
 if TYPE_CHECKING:
     from anomalib_ear.host.lightning_model import Ear
 
+logger = logging.getLogger(__name__)
+
 # Recovery is learned in a few dozen epochs.
 DEFAULT_EPOCHS = 20
-# The learning rate rises over this share of training; over so many steps where nobody knows how long that will be.
+# The learning rate rises over this share of training; over this many steps where the length is unknown.
 WARMUP = 0.1
 WARMUP_STEPS = 100
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-class Course(Callback):
-    """What training asks for between its steps: a finite loss, and calibration by all training images.
+class TrainingCallback(Callback):
+    """What training needs between its steps: a finite loss, and calibration by all training images.
 
-    A callback, because those that try out learning rates or batch sizes put the others aside meanwhile: a trial may
-    diverge, and is not worth a calibration.
+    This is a callback because the finders of learning rates and batch sizes switch the other callbacks off in a trial,
+    which may diverge and needs no calibration.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._every_n_epochs: int | None = None
+        self._validated_step = -1
+
     def on_train_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Begin with the statistics of these images, and with the learning rate that is asked for by now."""
-        del trainer
+        """Begin with the statistics of these images, and with the learning rate that was found or given since."""
+        self._every_n_epochs, self._validated_step = trainer.check_val_every_n_epoch, -1
         pl_module.begin()
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
+        """Have the last epoch validated, whatever the interval: the checkpoint is written after a validation."""
+        del pl_module
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: "Ear", outputs: Any, *args: Any) -> None:  # type: ignore[override]  # noqa: ANN401  # the host's
-        """Stop a training that diverged, and have one that ends within an epoch validated.
+        """Stop a training that diverged, and validate one that ends within an epoch.
 
         Raises:
             ValueError: If the loss is not finite.
@@ -52,6 +66,7 @@ class Course(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Calibrate before thresholds are taken; outside training insist that it was done."""
         if trainer.state.fn == TrainerFn.FITTING:
+            self._validated_step = trainer.global_step
             pl_module.calibrate()
         else:
             pl_module.insist_on_training()
@@ -67,9 +82,22 @@ class Course(Callback):
         pl_module.insist_on_training()
 
     def on_train_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Calibrate where neither a validation nor a checkpoint asked for it."""
-        del trainer
+        """Calibrate where neither a validation nor a checkpoint asked for it, and say what is missing without one."""
+        trainer.check_val_every_n_epoch = self._every_n_epochs
         pl_module.calibrate()
+        threshold = getattr(pl_module.post_processor, "image_threshold", None)
+        if threshold is not None and threshold.isnan():
+            logger.warning(
+                "Nothing was validated, so there is no threshold from good images: parts above 0.5, the bound of the "
+                "training images, are called defective. Give validation images (--data.val_split_mode from_train)."
+            )
+        elif self._validated_step not in (-1, trainer.global_step):
+            logger.warning(
+                "The last validation was at step %d of %d: the threshold is of then, and so is the checkpoint that was "
+                "written after it. Let --trainer.check_val_every_n_epoch or val_check_interval be smaller.",
+                self._validated_step,
+                trainer.global_step,
+            )
 
 
 def check_precision(trainer: Trainer) -> None:
@@ -87,9 +115,9 @@ def check_precision(trainer: Trainer) -> None:
 
 
 def limit_epochs(trainer: Trainer) -> bool:
-    """Set the number of epochs where nobody set any limit; tell whether that was so.
+    """Set the number of epochs if there is no limit of any kind; return whether it did.
 
-    Lightning would turn ``None`` into 1000, and could not be told from somebody who asked for these.
+    Lightning turns ``None`` into 1000, which then looks as if somebody had asked for it.
     """
     limits = (trainer.max_epochs, trainer.min_steps, _time_share(trainer))
     if trainer.max_steps != -1 or any(limit is not None for limit in limits):

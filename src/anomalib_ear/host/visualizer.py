@@ -37,7 +37,7 @@ class EarVisualizer(ImageVisualizer):
     """Write one picture per test or predicted image, its panels side by side.
 
     The anomaly map has one fixed scale for all images, so that good parts stay dark. A picture is named after its image
-    and the folder of that, as in anomalib; where another picture of the run is named so, after more folders above it.
+    and the image's folder, as in anomalib. Where another picture of the run has that name, more folders are added.
 
     Args:
         output_dir: Folder for the pictures. Defaults to ``images`` in the run's folder.

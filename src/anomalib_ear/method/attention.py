@@ -128,7 +128,12 @@ def build_attention(name: Path | str = "mnist") -> nn.Module:
     Args:
         name: ``"mnist"``, ``"dino"``, ``"dino8"`` or the path of a file written by the pre-training command, which
             need not exist.
+
+    Raises:
+        ValueError: Neither a known name nor the path of a file.
     """
+    if str(name) not in {"mnist", *_DINO} and not Path(name).suffix:
+        raise ValueError(_unknown(name))
     attention = DinoAttention(_DINO[str(name)]) if str(name) in _DINO else SpatialAttention()
     return attention.requires_grad_(requires_grad=False)
 
@@ -149,12 +154,7 @@ def load_attention(name: Path | str = "mnist") -> nn.Module:
         return DinoAttention(_DINO[str(name)], pretrained=True).eval()
     file = BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name)
     if not file.is_file():
-        choices = ", ".join(("mnist", *_DINO))
-        msg = (
-            f"masking must be {choices}, random, none, or a file of weights, got {str(name)!r}; make one with: "
-            f"{PRETRAINING_COMMAND}"
-        )
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(_unknown(name))
     tensors, _ = read_weights(file)
     attention = build_attention(name)
     try:
@@ -203,3 +203,12 @@ def digest(tensors: dict[str, Tensor]) -> str:
 def _unusable(file: Path, reason: str) -> str:
     """Return the text of the error about a file that exists but is of no use."""
     return f"cannot use {str(file)!r} as attention weights: {reason}. Make a new file with: {PRETRAINING_COMMAND}"
+
+
+def _unknown(name: Path | str) -> str:
+    """Return the text of the error about what is neither a known name nor a file."""
+    choices = ", ".join(("mnist", *_DINO))
+    return (
+        f"masking must be {choices}, random, none, or a file of weights, got {str(name)!r}; make one with: "
+        f"{PRETRAINING_COMMAND}"
+    )

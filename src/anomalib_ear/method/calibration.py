@@ -3,10 +3,10 @@
 
 """From the difference between image and recovery to an anomaly map.
 
-What a defect-free surface shows is not the same everywhere (edges, texture, brightness), nor the same in every feature,
-so a residual is judged against those of defect-free images at the same place: by its Mahalanobis length first, which
-weighs each direction by how much it varies there (as PaDiM does with features themselves: Defard et al., ICPR 2021
-workshops), and that length by its own distribution there, which is close to log-normal.
+A defect-free surface differs from place to place (edges, texture, brightness) and from feature to feature. So residuals
+are judged against those of defect-free images at the same place, in two steps. The Mahalanobis length weighs each
+direction by how much it varies there, as PaDiM does with features themselves (Defard et al., ICPR 2021 workshops). This
+length is then standardised by its own distribution there, which is close to log-normal.
 """
 
 import math
@@ -24,21 +24,21 @@ SCORE_POWER = 64
 # Side of the cells that have a second moment of their own, in positions of the residual. With 1 the statistics of an
 # image of 640 x 256 pixels would take half a gigabyte.
 CELL = 2
-# Most cells along height or width; those of larger images are larger. A cell of 192 channels takes 0.15 MB.
-MOST_CELLS = 20
+# Largest number of cells along height or width: large images have larger cells. A cell of 192 channels takes 0.15 MB.
+MAX_CELLS = 20
 # Images whose residuals are looked at together in calibration.
 PART = 64
-# Weight of the second moment over all cells in each cell's own, in residuals per direction: the estimate of a cell with
-# fewer than this many is mostly the shared one.
+# Each cell's second moment is drawn towards that over all cells, which weighs as much as this many residuals per
+# direction: a cell with fewer has mostly the shared one.
 PRIOR = 2
-# Share of the mean variance that every direction has at least, against directions that hardly vary.
+# Every direction has at least this share of the mean variance, even if it hardly varies.
 RIDGE = 0.01
 # Standard deviations above the mean of defect-free surfaces at which the anomaly map reaches one half.
 SIGMAS = 3.0
 # Natural logarithm of the odds per standard deviation: small enough that the worst defects keep their order in float32.
 STEEPNESS = 0.2
-# Logarithm of the odds from which on it grows as a logarithm only: images that are like nothing in training lie
-# hundreds of standard deviations off, and a map of ones would tell nothing.
+# Above this the logarithm of the odds grows only as a logarithm. Images that are like nothing in training lie hundreds
+# of standard deviations off, and a map of ones would tell nothing.
 _STRAIGHT = 8.0
 _TINY = 1e-12
 
@@ -46,7 +46,7 @@ _TINY = 1e-12
 def image_score(anomaly_map: Tensor) -> Tensor:
     """Score images by the generalised mean of their maps, a soft maximum (Radenović et al., TPAMI 41(7), 2019).
 
-    CLAP takes the maximum, which hangs on a single pixel. The mean of the highest thousandth does about the same as
+    CLAP takes the maximum, which a single pixel decides. The mean of the highest thousandth does about the same as
     this, but selecting a share of the pixels does not export for dynamic sizes.
 
     Args:
@@ -56,7 +56,7 @@ def image_score(anomaly_map: Tensor) -> Tensor:
         Scores of shape ``(N,)`` in [0, 1), at most the map's maximum and near it.
     """
     highest = anomaly_map.amax(dim=(-3, -2, -1), keepdim=True).clamp(min=1e-12)
-    # Relative to the maximum, because a small number to this power is none in float32.
+    # Relative to the maximum, because a small number to this power is 0 in float32.
     spread = (anomaly_map / highest).pow(SCORE_POWER).mean(dim=(-3, -2, -1)).pow(1 / SCORE_POWER)  # (N,)
     return highest.flatten() * spread
 
@@ -98,7 +98,7 @@ class AnomalyMapGenerator(nn.Module):
         """
         parts = residuals.split(PART) if isinstance(residuals, Tensor) else residuals
         k, *size = parts[0].shape[1:]
-        sides = [max(CELL, math.ceil(length / MOST_CELLS)) for length in size]
+        sides = [max(CELL, math.ceil(length / MAX_CELLS)) for length in size]
         grid = (math.ceil(size[0] / sides[0]), math.ceil(size[1] / sides[1]))
         device = self.whitening.device
         identity = torch.eye(k, device=device)
@@ -106,7 +106,7 @@ class AnomalyMapGenerator(nn.Module):
         count = 0
         for part in parts:
             cells = to_cells(part, grid).flatten(0, 1)  # (cells, K, n')
-            for index, cell in enumerate(cells):  # one by one, such that copies in float32 stay small
+            for index, cell in enumerate(cells):  # one by one, so that copies in float32 stay small
                 moments[index] += cell.float() @ cell.float().T
             count += cells.shape[-1]
         mean = moments.mean(dim=0) / count
@@ -117,7 +117,7 @@ class AnomalyMapGenerator(nn.Module):
         self.whitening = whitening.reshape(*grid, k, k)
         lengths = torch.empty(sum(map(len, parts)), 1, *size, device=device)
         few = [few for part in parts for few in part.split(8)]
-        # Filled, because small results that are kept between large ones that are not leave holes in memory.
+        # Filled in place: small results that are kept between large ones that are freed would leave holes in memory.
         for length, residual in zip(lengths.split([len(residual) for residual in few]), few, strict=True):
             length.copy_(self.length(residual.float()))
         self.mean = lengths.mean(dim=0, keepdim=True)
@@ -164,14 +164,14 @@ class AnomalyMapGenerator(nn.Module):
 
 
 def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, Tensor], prefix: str) -> None:
-    """Give buffers whose sizes depend on the training images the sizes that a state has."""
+    """Give buffers the sizes that they have in a state, which depend on the training images."""
     for name in names:
         if (saved := state_dict.get(prefix + name)) is not None:
             setattr(module, name, torch.empty_like(saved, device=module.get_buffer(name).device))
 
 
 def regroup(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images, but for the last, in half precision.
+    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images or, the last, fewer; in half precision.
 
     Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
     """

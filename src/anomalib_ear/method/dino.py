@@ -5,8 +5,8 @@
 
 DINO is by Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (ICCV 2021): the class token of
 its last block attends to objects. Park et al. mask by it in the journal version of EAR (Scientific Reports 14:18872,
-2024). Network and weights are timm's; the maps are timm's too, up to rounding, but exportable and without any matrix of
-all tokens by all tokens.
+2024). Network and weights are timm's. The maps equal timm's up to rounding, but they export, and need no matrix of all
+tokens by all tokens.
 """
 
 from contextlib import nullcontext
@@ -58,8 +58,8 @@ class DinoAttention(nn.Module):
             image: ``(N, C, H, W)`` with C = 1 or 3, any H and W, values in [0, 1].
 
         Returns:
-            Attention ``(N, 1, H, W)`` in [0, 1]. The patches of an image share at most 1 among them, the rest is
-            the class token's own.
+            Attention ``(N, 1, H, W)`` in [0, 1]. That of an image's patches sums to at most 1; the rest is the class
+            token's attention to itself.
         """
         if image.shape[1] not in {1, 3}:
             msg = f"image has {image.shape[1]} channels; DinoAttention takes (N, C, H, W) with C = 1 or 3."
@@ -97,7 +97,7 @@ class DinoAttention(nn.Module):
 def class_attention(block: Block, tokens: Tensor) -> Tensor:
     """Return how much a block's class token attends to each other token, the mean over its heads.
 
-    Only the class token's query is computed, and no value: a block computes far more.
+    Computes only the class token's query, and no values: far less than the block does.
 
     Args:
         block: Block of a transformer of timm's.

@@ -4,7 +4,7 @@
 """Masking: single and deterministic by attention, or multiple and random for comparison.
 
 Park et al., "Excision and Recovery" (arXiv 2310.04010): one mask from a pre-trained attention instead of many random
-ones; the mosaic hint is the journal version's (Scientific Reports 14:18872). The first version does not state its
+ones; the mosaic is the journal version's (Scientific Reports 14:18872). The first version does not state its
 threshold. CLAP (arXiv 2411.07546) gives mean + 0.674·std, a quarter of the image if attention were normally
 distributed; we ask for the share itself, so that "a tenth of the image" means that on every surface.
 
@@ -33,8 +33,8 @@ def attention_mask(attention: Tensor, excised_share: float, dilation: int = 0) -
 
     Args:
         attention: Attention map of shape ``(N, 1, H, W)``, any range.
-        excised_share: Share of the image's pixels to excise before dilation, in (0, 1). A map that is constant over a
-            larger share than this is not split: it is excised less, down to nothing.
+        excised_share: Share of the image's pixels to excise before dilation, in (0, 1). Where the map is constant over
+            a larger share than this, less is excised, down to nothing.
         dilation: Radius in pixels by which each excised region grows on all sides.
 
     Returns:
@@ -136,8 +136,8 @@ class AttentionMasking(nn.Module):
             msg = "masking by attention needs a space with an attention: call its use_attention."
             raise ValueError(msg)
         mask = attention_mask(attention, self.excised_share, self.dilation)
-        hint = torch.zeros_like(image) if self.mosaic_size is None else mosaic(image, self.mosaic_size)
-        return [Excision([torch.where(mask > 0, hint, image)], [mask])]
+        filling = torch.zeros_like(image) if self.mosaic_size is None else mosaic(image, self.mosaic_size)
+        return [Excision([torch.where(mask > 0, filling, image)], [mask])]
 
 
 class NoMasking(nn.Module):
@@ -154,9 +154,9 @@ class NoMasking(nn.Module):
 class RandomMasking(nn.Module):
     """Excise every pixel once, by several random disjoint masks, as RIAD does.
 
-    An image is divided into square cells, and each cell drawn into one of the masks, the same number into each. RIAD
-    does so once per size of the cells and averages over the sizes, with their values and number of masks: 4 × 3
-    passes per image. In training each batch draws one size. Excised places are empty.
+    An image is divided into square cells, which are shared out at random, as many to each mask. This is done once for
+    each size of cells, and the residual is averaged over the sizes. Sizes and number of masks are RIAD's: 4 × 3 passes
+    per image. In training each batch draws one size. Excised places are empty.
 
     Attributes:
         stride: Height and width of an image must be multiples of this, in pixels.
@@ -172,7 +172,7 @@ class RandomMasking(nn.Module):
 
         Args:
             image: Standardised image of shape ``(N, D, H, W)``; ``H`` and ``W`` multiples of the largest cell.
-            attention: Not looked at.
+            attention: Not used.
 
         Returns:
             One excision for each size of cells, in training for one of them; its masks add up to 1 everywhere.
@@ -186,7 +186,7 @@ class RandomMasking(nn.Module):
 
 
 def disjoint_masks(image: Tensor, size: int, number: int) -> list[Tensor]:
-    """Draw masks of which each excises an equal number of random cells, and all together every cell once.
+    """Share out the cells of an image among masks at random: each cell to one mask, as many to each.
 
     Args:
         image: Shape ``(N, D, H, W)``, ``H`` and ``W`` multiples of ``size``.

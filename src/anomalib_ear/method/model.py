@@ -5,7 +5,7 @@
 
 Park et al., "Excision and Recovery: Enhancing Surface Anomaly Detection with Attention-based Single Deterministic
 Masking" (arXiv 2310.04010). Everything is as in the abstract where it says so; sizes, loss weights, mask share and
-calibration are ours (see this package's README).
+calibration are ours.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.method.spaces import Space, build_space
 from anomalib_ear.method.unet import SkipGatedUNet
 
-# Defect-free images that the model keeps to calibrate itself by, should its gates be changed.
+# Defect-free images that the model keeps, to calibrate itself by when its gates change.
 CALIBRATION_IMAGES = 32
 # Values of the residuals that the anomaly map is calibrated by. One copy of them is kept, in half precision: 1 GiB, or
 # 4369 images of 640 x 256 pixels with the default's 192 channels. With all else calibration was measured to take
@@ -81,7 +81,7 @@ class EarModel(nn.Module):
             travel in the checkpoint, so that a change of gates is followed by a calibration that needs no data set.
         calibrated_gates: Gates that the anomaly map is calibrated for, bool, one per skip.
         checks_images: Whether bad images are refused; not while the host's export tries one of 32 x 32 pixels.
-        is_calibrated: Whether the weights are those that the anomaly map was calibrated for, as far as it was.
+        is_calibrated: Whether the weights are unchanged since the anomaly map was calibrated; true before training too.
     """
 
     calibration_images: Tensor
@@ -127,13 +127,13 @@ class EarModel(nn.Module):
         if self.training:
             self.is_calibrated = False
             return self.recover(image)[0]
-        # In float32 as the exported model, whatever the precision that a trainer was given.
+        # In float32 like the exported model, whatever the trainer's precision.
         with nullcontext() if exporting else torch.autocast(image.device.type, enabled=False):
             return self.score(self.residual(image), (image.shape[-2], image.shape[-1]))
 
     @property
-    def least_size(self) -> tuple[int, int]:
-        """Height and width in pixels at which the U-Net's deepest level and each cell of the map are one position."""
+    def min_size(self) -> tuple[int, int]:
+        """Smallest height and width in pixels: the U-Net's deepest level and each cell of the map are one position."""
         rows, columns = self.anomaly_map.grid
         return max(self.stride, self.position * rows), max(self.stride, self.position * columns)
 
@@ -148,6 +148,13 @@ class EarModel(nn.Module):
             msg = (
                 f"image must be at least {smallest} x {smallest} pixels for this space and a U-Net of "
                 f"{len(self.unet.encoder)} levels, got {height} x {width}. Resize it."
+            )
+            raise ValueError(msg)
+        padded = [-(-side // self.stride) * self.stride for side in (height, width)]
+        if self.training and len(image) * padded[0] * padded[1] == smallest**2:  # batch norm needs two values
+            msg = (
+                f"a batch of one image of {height} x {width} pixels cannot be trained on: give a larger image_size, or "
+                "a train_batch_size that leaves no single image."
             )
             raise ValueError(msg)
         if not image.isfinite().all():
@@ -199,7 +206,7 @@ class EarModel(nn.Module):
         return recoveries
 
     def _decode(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Recover an obfuscated image; in training also with some skips off."""
+        """Recover an obscured image; in training also with some skips off."""
         if not self.training:
             return (self.unet(x),)
         # bfloat16 takes a training step to 0.5 of its time with AMX, to 0.6 with AVX-512 BF16; inference stays in
@@ -226,7 +233,7 @@ class EarModel(nn.Module):
             self.calibration_images = torch.cat([kept, (wanted.detach() * 255).round().to(torch.uint8)])
 
     def calibration_indices(self, count: int) -> list[int]:
-        """Choose of so many training images those to calibrate by: evenly spaced where all are too many."""
+        """Choose which of ``count`` training images to calibrate by: evenly spaced ones where all are too many."""
         height, width = self.calibration_images.shape[-2:]
         values = self.space.residual_dimensions * height * width // self.position**2
         wanted = max(min(count, CALIBRATION_VALUES // max(values, 1)), 1)
@@ -254,7 +261,7 @@ class EarModel(nn.Module):
             images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
-        # Half precision: on hundreds of images they take as much memory as the images themselves.
+        # In half precision: residuals take as much memory as the images themselves.
         parts = list(regroup(self.residual(image) for image in images))
         self.train(training)
         if parts:
@@ -283,7 +290,7 @@ class EarModel(nn.Module):
 
 
 def _recalibrate(model: EarModel, _: object) -> None:
-    """Calibrate for gates that were asked for before the weights of other gates were loaded."""
+    """Calibrate anew if the statistics that were loaded are those of other gates than the model has."""
     if tuple(model.calibrated_gates.tolist()) != model.unet.gates:
         model.calibrate()
 

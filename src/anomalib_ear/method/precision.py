@@ -18,6 +18,6 @@ def has_bfloat16(device_type: str) -> bool:
     if device_type != "cpu":
         return True
     if not hasattr(torch.cpu, "get_capabilities"):  # an older torch, which has no public way to ask
-        return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
+        return bool(torch.cpu._is_avx512_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -11,7 +11,7 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 
 from anomalib_ear import __version__
 from anomalib_ear.method.attention import write_weights
-from anomalib_ear.pretraining.canvas import SMALLEST_CANVAS, Background, CanvasSettings
+from anomalib_ear.pretraining.canvas import MIN_CANVAS, Background, CanvasSettings
 from anomalib_ear.pretraining.training import accuracy, load_mnist, mnist_checksum, train
 
 _DEFAULTS = CanvasSettings()
@@ -57,8 +57,8 @@ def pretrain(
         ValueError: If the canvas is smaller than 96 pixels, or not a multiple of 16.
         FileNotFoundError: If MNIST is not under root.
     """
-    if canvas < SMALLEST_CANVAS or canvas % 16:  # the coarsest of five scales halves it four times
-        msg = f"canvas must be a multiple of 16, at least {SMALLEST_CANVAS} pixels, got {canvas}."
+    if canvas < MIN_CANVAS or canvas % 16:  # the coarsest of five scales halves it four times
+        msg = f"canvas must be a multiple of 16, at least {MIN_CANVAS} pixels, got {canvas}."
         raise ValueError(msg)
     settings = CanvasSettings(canvas, digits, tuple(sorted(scale)), tuple(sorted(contrast)), noise, background)
     output.parent.mkdir(parents=True, exist_ok=True)

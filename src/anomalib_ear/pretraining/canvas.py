@@ -17,7 +17,7 @@ from torch.nn import functional
 from anomalib_ear.data.surfaces import TEXTURES
 
 DIGIT = 28  # height and width of a digit of MNIST, in pixels
-SMALLEST_CANVAS = 96  # below, the coarsest scale of the attention sees next to nothing
+MIN_CANVAS = 96  # below, the coarsest scale of the attention sees next to nothing
 
 
 Background = Literal["noise", "demo"]
@@ -44,7 +44,7 @@ class CanvasSettings(NamedTuple):
 
 
 def clean_canvas(digits: Tensor, size: int) -> Tensor:
-    """Return digits ``(B, 1, 28, 28)`` in the middle of black canvases ``(B, 1, size, size)``."""
+    """Return digits ``(N, 1, 28, 28)`` in the middle of black canvases ``(N, 1, size, size)``."""
     return functional.pad(digits, [(size - DIGIT) // 2] * 4)
 
 
@@ -69,10 +69,10 @@ class SurfaceCanvas:
         """Show digits.
 
         Args:
-            digits: ``(B, 1, 28, 28)`` in [0, 1].
+            digits: ``(N, 1, 28, 28)`` in [0, 1].
 
         Returns:
-            Canvases ``(B, 1, size, size)`` in [0, 1], a fifth of them clean, and the digits' strokes on
+            Canvases ``(N, 1, size, size)`` in [0, 1], a fifth of them clean, and the digits' strokes on
             them, of the same shape and range.
         """
         roughness = self._uniform(digits, 0, math.sqrt(self.settings.noise)).square()
@@ -131,10 +131,10 @@ class SurfaceCanvas:
         return torch.from_numpy(drawn).float()[:, None].to(self.device)
 
     def _warp(self, image: Tensor, width: Tensor, height: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Sample a turned window of the image (relative size and place, each ``(B, 1, 1, 1)``) onto a canvas."""
+        """Sample a turned window of the image (relative size and place, each ``(N, 1, 1, 1)``) onto a canvas."""
         cos, sin = angle.cos(), angle.sin()
         rows = [torch.cat([cos * width, -sin * width, x], -1), torch.cat([sin * height, cos * height, y], -1)]
-        theta = torch.cat(rows, 2)[:, 0]  # (B, 2, 3)
+        theta = torch.cat(rows, 2)[:, 0]  # (N, 2, 3)
         grid = functional.affine_grid(
             theta, [len(image), 1, self.settings.size, self.settings.size], align_corners=False
         )

@@ -55,7 +55,7 @@ class DigitClassifier(nn.Module):
                 block.insert(1, nn.BatchNorm2d(cast("nn.Conv2d", block[0]).out_channels))
 
     def forward(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class scores ``(B, 10)`` and the attention ``(B, 1, h, w)`` at stride 4 for ``(B, 1, H, W)``."""
+        """Return class scores ``(N, 10)`` and the attention ``(N, 1, h, w)`` at stride 4 for ``(N, 1, H, W)``."""
         attended = self.attention.attend(canvas)
         seen = torch.stack([self._look(features, attention) for features, attention in attended])
         scores: Tensor = self.digit(seen.amax(dim=0))  # a digit is named at the scale that shows it best
@@ -115,7 +115,7 @@ def train(
 
     _optimize(model, steps, learn_on_surfaces, "pre-training")
     model.folded()
-    # How well a classifier names plain digits by what the finished attention lets through says what that lets through.
+    # The accuracy on plain digits then measures what the finished attention lets through.
     model.attention.requires_grad_(requires_grad=False)
     _optimize(model, steps // 2, learn_plain_digits, "classifier only")
     return model
@@ -180,7 +180,7 @@ def _loss(model: DigitClassifier, canvas: Tensor, strokes: Tensor, label: Tensor
     with torch.autocast(canvas.device.type, torch.bfloat16, enabled=has_bfloat16(canvas.device.type)):
         scores, attention = model(canvas.to(memory_format=torch.channels_last))
     outline = functional.adaptive_max_pool2d((strokes > STROKE).float(), attention.shape[-2:])
-    # Rounding may take a mean of sigmoids to 0 or 1, of which the logarithm is none.
+    # Rounding may take a mean of sigmoids to 0 or 1, whose logarithm is infinite.
     attention = attention.float().clamp(1e-5, 1 - 1e-5)
     loss: Tensor = functional.cross_entropy(scores.float(), label)
     return loss + OUTLINE_WEIGHT * functional.binary_cross_entropy(attention, outline)

@@ -28,7 +28,7 @@ class Space(nn.Module, ABC):
 
     Attributes:
         channels: Channels of the image, ``C``.
-        attention: Frozen network of which the attention comes with the features; ``None`` for none.
+        attention: Frozen network that gives the attention; ``None`` for none.
         dimensions: Channels of the space, ``D``.
         stride: Side in pixels of the square that one position stands for.
         multiple: Height and width of an image must be multiples of this, in pixels.
@@ -56,7 +56,7 @@ class Space(nn.Module, ABC):
         self.standardise = nn.BatchNorm2d(features, affine=False, momentum=None, eps=eps)
 
     def use_attention(self, name: str) -> None:
-        """Let an attention come with the features, with random weights until :meth:`load_pretrained`.
+        """Give the features an attention, with random weights until :meth:`load_pretrained`.
 
         Args:
             name: As for :func:`~anomalib_ear.method.attention.build_attention`.
@@ -66,7 +66,7 @@ class Space(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map images to standardised features, and say where they draw attention.
+        """Map images to standardised features and their attention.
 
         Args:
             image: Image of shape ``(N, C, H, W)``, values in [0, 1], ``H`` and ``W`` multiples of ``multiple``.
@@ -91,7 +91,7 @@ class Space(nn.Module, ABC):
         """Load the weights that the space needs, when training starts; a checkpoint brings them.
 
         Raises:
-            FileNotFoundError: If they cannot be had.
+            FileNotFoundError: If they are missing and cannot be downloaded.
             ValueError: If a file of weights does not fit its network.
         """
         if self.attention is not None and self.attention_name is not None:

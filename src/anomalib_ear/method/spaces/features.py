@@ -32,12 +32,12 @@ class FeatureSpace(Space):
     the exported model smaller; PaDiM picks channels at random for the same end.
 
     Args:
-        backbone: Convolutional network of timm's, pre-trained on ImageNet, of which the features at strides 4, 8 and 16
-            are taken, in its own pixels; ``None`` for those of the attention network alone.
-        backbone_scale: Of the image's height and width, for the backbone; one of ``SCALES``.
+        backbone: Convolutional network of timm's, pre-trained on ImageNet, which gives features at strides 4, 8 and 16
+            of the image that it looks at; ``None`` for the attention network's features alone.
+        backbone_scale: Share of the image's height and width at which the backbone looks at it; one of ``SCALES``.
 
     Raises:
-        ValueError: If timm has no network of that name, or not with features at these strides, or for another scale.
+        ValueError: If timm has no network of that name with features at these strides, or the scale is another one.
     """
 
     stride = 16
@@ -46,7 +46,7 @@ class FeatureSpace(Space):
     patch_size = 1
     dilation = 0
 
-    MOST_DIMENSIONS = 192
+    MAX_DIMENSIONS = 192
     SCALES = (0.5, 0.75, 1.0)
     BACKBONE: ClassVar[dict[str, Any]] = {"features_only": True, "out_indices": (1, 2, 3)}
 
@@ -63,7 +63,7 @@ class FeatureSpace(Space):
             features += sum(network.feature_info.channels())
         super().__init__(features, eps=1e-6)
         self.strokes = strokes.requires_grad_(requires_grad=False)
-        # What the backbone looks at has whole strides then.
+        # Then the scaled image has whole strides too.
         self.multiple = self.stride * (1 if network is None else Fraction(backbone_scale).denominator)
         self.backbone_scale = backbone_scale
         self.name = backbone
@@ -71,13 +71,13 @@ class FeatureSpace(Space):
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
         directions = torch.eye(features)
-        if features > self.MOST_DIMENSIONS:
-            directions = nn.init.orthogonal_(torch.empty(self.MOST_DIMENSIONS, features))
+        if features > self.MAX_DIMENSIONS:
+            directions = nn.init.orthogonal_(torch.empty(self.MAX_DIMENSIONS, features))
         self.register_buffer("projection", directions)
         self.dimensions = self.residual_dimensions = len(directions)
 
     def use_attention(self, name: str) -> None:
-        """Let an attention come with the features; one that sees strokes gives its features too."""
+        """Give the features an attention; for an attention to strokes the space has the network already."""
         super().use_attention(name)
         if isinstance(self.attention, SpatialAttention):
             self.attention = self.strokes  # one look for both
@@ -99,7 +99,7 @@ class FeatureSpace(Space):
 
     def _look(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the backbone's features at a height and width."""
-        backbone = cast("nn.Module", self.backbone).eval()  # its own batch statistics, whatever mode the rest is in
+        backbone = cast("nn.Module", self.backbone).eval()  # with ImageNet's batch statistics in every mode
         if self.backbone_scale != 1:
             image = F.interpolate(image, scale_factor=self.backbone_scale, mode="bilinear")
         levels = backbone((image - self.get_buffer("mean")) / self.get_buffer("std"))
