@@ -10,6 +10,7 @@ from anomalib_ear.method.masking import NoMasking, RandomMasking
 from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Prediction, Recovery
 from anomalib_ear.method.spaces import FeatureSpace, PixelSpace
 from anomalib_ear.method.unet import SkipGatedUNet
+from anomalib_ear.method.variation import NONE, Variation
 from models import build, images
 
 BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order than those of one image
@@ -155,7 +156,7 @@ def test_the_least_size_is_in_pixels(levels: int, least: int) -> None:
     """The deepest level of the U-Net has a position to look at, each of 16 pixels and more."""
     space = FeatureSpace()
     unet = SkipGatedUNet(space.dimensions + 1, space.dimensions, (2,) * levels)
-    model = EarModel(space=space, masking=NoMasking(), unet=unet).eval()
+    model = EarModel(space=space, masking=NoMasking(), unet=unet, variation=Variation(**NONE)).eval()
     assert model(torch.rand(1, 3, least, least)).anomaly_map.isfinite().all()
     with pytest.raises(ValueError, match=f"at least {least} x {least}"):
         model(torch.rand(1, 3, least, least - 1))
@@ -169,7 +170,7 @@ class TestRandomMasks:
         """Return a small model with random masks."""
         torch.manual_seed(0)
         unet = SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2)
-        return EarModel(space=PixelSpace(), masking=RandomMasking(), unet=unet).train(training)
+        return EarModel(space=PixelSpace(), masking=RandomMasking(), unet=unet, variation=Variation(**NONE)).train(training)
 
     def test_each_place_is_recovered_by_the_pass_that_excised_it(self) -> None:
         """With a network that returns its input, only what no mask had excised could come through: nothing does."""

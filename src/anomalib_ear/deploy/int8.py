@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from anomalib_ear.method.calibration import regroup
 from anomalib_ear.method.model import EarModel
+from anomalib_ear.method.variation import same_draws
 
 # Training images that give the ranges of activations, evenly spaced.
 RANGE_IMAGES = 32
@@ -90,12 +90,12 @@ class CalibrationImages:
 
 
 @contextmanager
-def only_warnings(*names: str) -> Iterator[None]:
-    """Let loggers and those below them tell warnings and errors only, for a while."""
+def only_warnings(*names: str, level: int = logging.WARNING) -> Iterator[None]:
+    """Let loggers and those below them tell warnings and errors only, or what is of a higher level, for a while."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [each.level for each in loggers]
     for each in loggers:
-        each.setLevel(max(each.level, logging.WARNING))
+        each.setLevel(max(each.level, level))
     try:
         yield
     finally:
@@ -149,7 +149,12 @@ def recalibrate(
     residual = _quantized_residual(model, images, size)
     copied, thresholds = copy.deepcopy(model), copy.deepcopy(post_processor)
     chosen = model.calibration_indices(len(images))
-    copied.anomaly_map.calibrate(list(regroup(residual(images[index]) for index in chosen)))
+    copies = model.calibration_copies(len(images))
+    varied = (copy for index in chosen for copy in model.vary(torch.from_numpy(images[index]), copies))
+    with same_draws():
+        scores = copied.fit((residual(copy.numpy()) for copy in varied), copies)
+    if take := getattr(thresholds, "take_training_scores", None):
+        take(scores)
     exact: list[Tensor] = []
     found: list[Tensor] = []
     labels: list[Tensor] = []

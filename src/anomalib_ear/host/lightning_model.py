@@ -40,6 +40,7 @@ from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.model import EarModel, build_model
 from anomalib_ear.method.spaces import SPACES
+from anomalib_ear.method.variation import Strengths
 
 __all__ = ["Ear"]
 
@@ -52,7 +53,7 @@ DOWNLOADED = frozenset({"dino", "dino8"})
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
 
 # Arguments that the network is built from.
-_METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels")
+_METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels", "variation")
 
 
 class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's to_onnx is not Lightning's either
@@ -89,6 +90,12 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         channels: Channels of the U-Net per level, shallowest first. With ``k`` levels images must have at least
             ``2 ** k`` pixels per side, or ``2 ** (k + 3)`` for features. Defaults to 16, 32, 64, 96, 128 for pixels
             and to 64, 96, 128 for features.
+        variation: How far the images of training and calibration are varied, so that a change of light, colour, noise,
+            focus or place up to that is no defect: ``brightness`` (relative change, 0.2), ``colour`` (relative change
+            of each channel, 0.06), ``noise`` (standard deviation as a share of the range from black to white, 0.025),
+            ``blur`` (standard deviation in pixels of the resized image, 1.2), ``shift`` (share of the image's height
+            and width, 0.06) and ``rotation`` (degrees to either side, 5). What is left out has its default, 0 switches
+            it off. ``True`` for all defaults, ``False`` for none.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
         seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
             are the datamodule's (``--data.seed``).
@@ -116,6 +123,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         excised_share: float = 0.1,
         mosaic_size: int | None = None,
         channels: Sequence[int] | None = None,
+        variation: bool | Strengths = True,
         learning_rate: float = 2e-3,
         seed: int | None = 0,
         max_epochs: int | None = None,
@@ -234,15 +242,23 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         schedule.base_lrs = [self.hparams["learning_rate"]]
         schedule.optimizer.param_groups[0]["lr"] = schedule.base_lrs[0] * schedule.lr_lambdas[0](schedule.last_epoch)
 
-    def calibrate(self) -> bool:
+    def calibrate(self, *, last: bool = True) -> bool:
         """Calibrate by all training images, and tell whether it was needed.
 
         The order of the training images and the skips that are off do not depend on how often this is done.
+
+        Args:
+            last: Whether training ends with this. Before that each image is calibrated by once: copies take time.
         """
         if self.model.is_calibrated:
             return False
+        images = self._calibration_images()
         with torch.random.fork_rng(devices=[]):
-            self.model.calibrate(self._training_images())
+            scores = self.model.calibrate(
+                self._batches(images), self.model.calibration_copies(len(images)) if last else 1
+            )
+        if isinstance(self.post_processor, EarPostProcessor):
+            self.post_processor.take_training_scores(scores)
         return True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -251,13 +267,17 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if self.calibrate():
             checkpoint["state_dict"] = self.trainer.strategy.lightning_module_state_dict()
 
-    def _training_images(self) -> Iterator[Tensor]:
-        """Yield the training images, evenly spaced where there are too many."""
+    def _calibration_images(self) -> "Subset[Any]":
+        """Return the training images, evenly spaced where there are too many."""
+        dataset = cast("DataLoader[Any]", self.trainer.train_dataloader).dataset
+        return Subset(dataset, self.model.calibration_indices(len(cast("Sized", dataset))))
+
+    def _batches(self, images: "Subset[Any]") -> Iterator[Tensor]:
+        """Yield images in batches, as training sees them."""
         loader = cast("DataLoader[Any]", self.trainer.train_dataloader)
-        subset = Subset(loader.dataset, self.model.calibration_indices(len(cast("Sized", loader.dataset))))
         transform = self.pre_processor.transform if isinstance(self.pre_processor, PreProcessor) else None
         for batch in DataLoader(
-            subset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+            images, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         ):
             image = batch.image.to(self.device)
             yield transform(image) if transform else image

@@ -8,6 +8,7 @@ anomalib's post-processor shifts and clamps scores: whatever lies half the valid
 the threshold at 0.5 and ties nothing.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_ear.host.metrics import F1AdaptiveThreshold
+from anomalib_ear.method.calibration import take_sizes
 
 # Share of good images that alarm where the validation data has no others. The host takes their highest score. A single
 # image decides it, and the more images there are, the higher it is and the less is found.
@@ -26,14 +28,43 @@ _MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by zero
 
 
 class ImageThreshold(HostThreshold):
-    """Threshold of the highest F1 score; of good images alone, the score that ``FALSE_ALARMS`` of them exceed."""
+    """Threshold of the highest F1 score; of good images alone, the score that ``FALSE_ALARMS`` of new ones exceed.
+
+    Attributes:
+        training_scores: Scores ``(n,)`` of the training images, each by the statistics of the others: a tenth of the
+            photographs held out for validation is too few to tell what one in twenty exceeds.
+    """
+
+    training_scores: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  # the host's
+        super().__init__(**kwargs)
+        self.register_buffer("training_scores", torch.empty(0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        take_sizes(self, ("training_scores",), state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as the host's
         """Return the threshold, a scalar."""
         if dim_zero_cat(self.target).any():
             return super().compute()
-        self.value = torch.quantile(dim_zero_cat(self.preds), 1 - FALSE_ALARMS)
+        scores = torch.cat([dim_zero_cat(self.preds), self.training_scores.to(self.device)])
+        self.value = conformal_quantile(scores)
         return self.value
+
+
+def conformal_quantile(scores: Tensor) -> Tensor:
+    """Return the score that a new good image exceeds with a probability of at most ``FALSE_ALARMS``.
+
+    Of ``n`` exchangeable scores and a new one each is as likely to be the highest, so the ``k``-th lowest of ``n`` is
+    exceeded with a probability of ``1 - k / (n + 1)`` (Vovk et al., "Algorithmic Learning in a Random World", 2005).
+
+    Args:
+        scores: Scores of good images, ``(n,)``. With fewer than ``1 / FALSE_ALARMS - 1`` the highest is too low.
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - FALSE_ALARMS) - 1e-9)
+    return scores.sort().values[min(rank, len(scores)) - 1]
 
 
 class EarPostProcessor(PostProcessor):
@@ -54,6 +85,10 @@ class EarPostProcessor(PostProcessor):
         self._pixel_threshold_metric = F1AdaptiveThreshold(  # type: ignore[assignment]
             fields=["anomaly_map", "gt_mask"], strict=False
         )
+
+    def take_training_scores(self, scores: Tensor) -> None:
+        """Let the image threshold rest on scores of training images too, ``(n,)``; see :class:`ImageThreshold`."""
+        self._image_threshold_metric.training_scores = scores
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:

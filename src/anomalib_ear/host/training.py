@@ -67,7 +67,7 @@ class TrainingCallback(Callback):
         """Calibrate before thresholds are taken; outside training insist that it was done."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._validated_step = trainer.global_step
-            pl_module.calibrate()
+            pl_module.calibrate(last=trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs)
         else:
             pl_module.insist_on_training()
 

@@ -8,7 +8,7 @@ Masking" (arXiv 2310.04010). Everything is as in the abstract where it says so; 
 calibration are ours.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from math import lcm
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from anomalib_ear.method.padding import pad_to_multiple
 from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.method.spaces import Space, build_space
 from anomalib_ear.method.unet import SkipGatedUNet
+from anomalib_ear.method.variation import NONE, Variation, same_draws
 
 # Defect-free images that the model keeps, to calibrate itself by when its gates change.
 CALIBRATION_IMAGES = 32
@@ -29,6 +30,10 @@ CALIBRATION_IMAGES = 32
 # 4369 images of 640 x 256 pixels with the default's 192 channels. With all else calibration was measured to take
 # 0.2 GiB for 250 of them, 0.4 for 1000, 0.9 for 3000 and 1.3 at most.
 CALIBRATION_VALUES = 2**29
+# Each defect-free image is calibrated by as it is and, this number counted in, in varied copies.
+COPIES = 4
+# Parts of the images that are scored by the statistics of the others.
+FOLDS = 5
 
 DIVERGED = (
     "training diverged: the loss or what is recovered is no longer a finite number. Lower learning_rate "
@@ -73,6 +78,7 @@ class EarModel(nn.Module):
         space: What is recovered; maps an image to standardised features and their attention.
         masking: Excises the features; maps them and their attention to a list of excisions.
         unet: Recovers the features; takes the mask as one more input channel.
+        variation: Varies the images of training and calibration.
 
     Attributes:
         stride: Images are padded to multiples of this, in pixels.
@@ -93,11 +99,13 @@ class EarModel(nn.Module):
         space: Space,
         masking: AttentionMasking | RandomMasking | NoMasking,
         unet: SkipGatedUNet,
+        variation: Variation,
     ) -> None:
         super().__init__()
         self.space = space
         self.masking = masking
         self.unet = unet
+        self.variation = variation
         self.anomaly_map = AnomalyMapGenerator(space.residual_dimensions)
         self.position = space.stride * space.residual_stride
         positions = lcm(unet.stride, masking.stride, space.residual_stride)
@@ -126,7 +134,7 @@ class EarModel(nn.Module):
             self.check(image)
         if self.training:
             self.is_calibrated = False
-            return self.recover(image)[0]
+            return self.recover(self.variation(image))[0]
         # In float32 like the exported model, whatever the trainer's precision.
         with nullcontext() if exporting else torch.autocast(image.device.type, enabled=False):
             return self.score(self.residual(image), (image.shape[-2], image.shape[-1]))
@@ -234,10 +242,34 @@ class EarModel(nn.Module):
 
     def calibration_indices(self, count: int) -> list[int]:
         """Choose which of ``count`` training images to calibrate by: evenly spaced ones where all are too many."""
+        wanted = max(min(count, self._calibration_limit()), 1)
+        return [int(index) for index in torch.linspace(0, count - 1, wanted)]
+
+    def calibration_copies(self, count: int) -> int:
+        """Return how often each of ``count`` images is calibrated by: other images tell more than other copies."""
+        return max(min(COPIES, self._calibration_limit() // max(count, 1)), 1) if self.variation.is_on else 1
+
+    def _calibration_limit(self) -> int:
+        """Return the largest number of residuals that a calibration holds."""
         height, width = self.calibration_images.shape[-2:]
         values = self.space.residual_dimensions * height * width // self.position**2
-        wanted = max(min(count, CALIBRATION_VALUES // max(values, 1)), 1)
-        return [int(index) for index in torch.linspace(0, count - 1, wanted)]
+        return CALIBRATION_VALUES // max(values, 1)
+
+    def vary(self, image: Tensor, copies: int) -> Iterator[Tensor]:
+        """Yield what to calibrate by: each image as it is, and then its varied copies.
+
+        Args:
+            image: Images of shape ``(N, C, H, W)``, values in [0, 1].
+            copies: How often each comes.
+
+        Yields:
+            Batches ``(N, C, H, W)``, in which copies of one image follow each other.
+        """
+        every = image.repeat_interleave(copies, dim=0)
+        for part, first in zip(every.split(len(image)), range(0, len(every), len(image)), strict=True):
+            varied = self.variation(part) if copies > 1 else part
+            as_it_is = (torch.arange(first, first + len(part), device=part.device) % copies == 0).view(-1, 1, 1, 1)
+            yield torch.where(as_it_is, part, varied)
 
     def forget(self) -> None:
         """Forget the training images that were kept and their statistics; the weights stay."""
@@ -247,29 +279,67 @@ class EarModel(nn.Module):
 
     @torch.inference_mode(mode=False)  # the host validates in it, and what is made in it can never be written to
     @torch.no_grad()
-    def calibrate(self, images: Iterable[Tensor] | None = None) -> None:
+    def calibrate(self, images: Iterable[Tensor] | None = None, copies: int | None = None) -> Tensor:
         """Calibrate the anomaly map for the present weights and gates; restores the mode of the model.
 
         Args:
             images: Batches ``(N, C, H, W)`` of defect-free images of one size, values in [0, 1]. Defaults to those
                 that were kept.
+            copies: How often each is calibrated by: once as it is, else varied. Defaults to what suits the number of
+                images that were kept.
+
+        Returns:
+            Scores of the images, see :meth:`fit`.
 
         Raises:
             ValueError: If a residual is not finite.
         """
+        copies = self.calibration_copies(len(self.calibration_images)) if copies is None else copies
         if images is None:
             images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
-        # In half precision: residuals take as much memory as the images themselves.
-        parts = list(regroup(self.residual(image) for image in images))
+        with same_draws():
+            scores = self.fit((self.residual(part) for image in images for part in self.vary(image, copies)), copies)
         self.train(training)
-        if parts:
-            if not all(part.isfinite().all() for part in parts):
-                raise ValueError(DIVERGED)
-            self.anomaly_map.calibrate(parts)
+        if len(scores):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
             self.is_calibrated = True
+        return scores
+
+    def fit(self, residuals: Iterable[Tensor], copies: int) -> Tensor:
+        """Fit the anomaly map to residuals of defect-free images.
+
+        Args:
+            residuals: Batches ``(N, K, h, w)``; ``copies`` of each image follow each other, the first as it is.
+            copies: How many there are of each image.
+
+        Returns:
+            Scores ``(n,)`` in [0, 1) of the images as they are, each by the statistics of other images: what the
+            residuals of new images would score. (Images beside each other are often of the same part, and are left
+            out together.)
+
+        Raises:
+            ValueError: If a residual is not finite.
+        """
+        # In half precision: residuals take as much memory as the images themselves.
+        parts = list(regroup(residuals))
+        if not all(part.isfinite().all() for part in parts):
+            raise ValueError(DIVERGED)
+        count = sum(map(len, parts)) // copies
+        scores = []
+        for fold in torch.arange(count).tensor_split(min(FOLDS, count)) if count > 1 else []:
+            first, last = int(fold[0]) * copies, (int(fold[-1]) + 1) * copies
+            self.anomaly_map.calibrate([*_rows(parts, 0, first), *_rows(parts, last, count * copies)])
+            held_out = torch.cat(list(_rows(parts, first, last)))[::copies]
+            scores += [self._score_padded(residual.float()) for residual in held_out.split(8)]
+        if count:
+            self.anomaly_map.calibrate(parts)
+        return torch.cat(scores) if scores else torch.empty(0)
+
+    def _score_padded(self, residual: Tensor) -> Tensor:
+        """Score images whose sides are multiples of the stride, or as if they were: ``(N, K, h, w)`` → ``(N,)``."""
+        return self.score(residual, (residual.shape[-2] * self.position, residual.shape[-1] * self.position)).pred_score
 
     def set_gates(self, gates: Sequence[bool]) -> None:
         """Open and close skips of a trained model, and calibrate it anew.
@@ -289,6 +359,14 @@ class EarModel(nn.Module):
         self.is_calibrated = True
 
 
+def _rows(parts: Iterable[Tensor], first: int, last: int) -> Iterator[Tensor]:
+    """Yield what lies between two rows of parts that follow each other, without copying."""
+    for part in parts:
+        if len(rows := part[max(first, 0) : max(last, 0)]):
+            yield rows
+        first, last = first - len(part), last - len(part)
+
+
 def _recalibrate(model: EarModel, _: object) -> None:
     """Calibrate anew if the statistics that were loaded are those of other gates than the model has."""
     if tuple(model.calibrated_gates.tolist()) != model.unet.gates:
@@ -303,6 +381,7 @@ def build_model(
     excised_share: float = 0.1,
     mosaic_size: int | None = None,
     channels: Sequence[int] | None = None,
+    variation: bool | Mapping[str, float] = True,
 ) -> EarModel:
     """Build a model with random weights; the arguments are those of :class:`~anomalib_ear.Ear`.
 
@@ -318,4 +397,9 @@ def build_model(
         built.use_attention(masking)
     sizes = built.unet_channels if channels is None else channels
     unet = SkipGatedUNet(built.dimensions + 1, built.dimensions, sizes, patch_size=built.patch_size)
-    return EarModel(space=built, masking=masks, unet=unet.to(memory_format=torch.channels_last))
+    return EarModel(
+        space=built,
+        masking=masks,
+        unet=unet.to(memory_format=torch.channels_last),
+        variation=Variation(**(NONE if variation is False else {} if variation is True else variation)),
+    )

@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Varied copies of training images: what a line does to good parts within weeks, which is no defect.
+
+Lamps age, cameras are exchanged, lenses get dusty, and parts do not lie still. A model that sees the training images as
+they are calls all of that defective. So the U-Net learns from varied copies, and the anomaly map is calibrated by them.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypedDict
+
+import torch
+from kornia.augmentation import RandomAffine, RandomGaussianBlur
+from torch import Tensor, nn
+
+
+class Strengths(TypedDict, total=False):
+    """How far images are varied at most; what is left out has its default, and 0 switches it off.
+
+    Args:
+        brightness: Relative change of the brightness.
+        colour: Relative change of each colour channel on top of that.
+        noise: Standard deviation of the camera's noise, as a share of the range from black to white.
+        blur: Standard deviation of the blur, in pixels of the resized image. Three images in ten are blurred.
+        shift: Shift along height and width, as a share of each.
+        rotation: Rotation to either side, in degrees.
+    """
+
+    brightness: float
+    colour: float
+    noise: float
+    blur: float
+    shift: float
+    rotation: float
+
+
+DEFAULTS: Strengths = {
+    "brightness": 0.2,
+    "colour": 0.06,
+    "noise": 0.025,
+    "blur": 1.2,
+    "shift": 0.06,
+    "rotation": 5.0,
+}
+NONE: Strengths = {"brightness": 0, "colour": 0, "noise": 0, "blur": 0, "shift": 0, "rotation": 0}
+
+# Strengths from here on make no image of the same part.
+_LIMITS: Strengths = {"brightness": 1, "colour": 1, "noise": 1, "blur": 10, "shift": 0.5, "rotation": 180}
+_MIN_BLUR = 0.4  # pixels; less changes nothing
+_BLURRED = 0.3  # share of the images that are blurred
+
+
+class Variation(nn.Module):
+    """Vary light, colour, noise, focus and place of images, each image by draws of its own from torch's generator.
+
+    What comes into view at a border is the reflection of what is inside.
+
+    Args:
+        **strengths: See :class:`Strengths`.
+
+    Raises:
+        ValueError: If a strength has another name, or is outside its range.
+    """
+
+    def __init__(self, **strengths: float) -> None:
+        super().__init__()
+        for name, strength in strengths.items():
+            if name not in DEFAULTS:
+                msg = f"variation has {', '.join(DEFAULTS)}, but no {name!r}."
+                raise ValueError(msg)
+            limit = _LIMITS[name]  # type: ignore[literal-required]
+            if not 0 <= strength <= limit:
+                msg = f"variation's {name} must be from 0 to {limit}, got {strength}."
+                raise ValueError(msg)
+        self.strengths: Strengths = {**DEFAULTS, **strengths}  # type: ignore[typeddict-item]
+        shift, rotation, blur = (self.strengths[name] for name in ("shift", "rotation", "blur"))
+        self.move = RandomAffine(rotation, translate=(shift, shift), padding_mode="reflection", p=1.0)
+        self.blur = RandomGaussianBlur(
+            2 * math.ceil(3 * blur) + 1, (min(_MIN_BLUR, blur), max(blur, 1e-3)), p=_BLURRED if blur else 0.0
+        )
+        self.is_on = any(self.strengths.values())
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        """Vary images.
+
+        Args:
+            image: Shape ``(N, C, H, W)``, values in [0, 1].
+
+        Returns:
+            Same shape and range.
+        """
+        if not self.is_on:
+            return image
+        n, c = image.shape[:2]
+        brightness, colour, noise = (self.strengths[name] for name in ("brightness", "colour", "noise"))
+        if self.strengths["shift"] or self.strengths["rotation"]:
+            image = self.move(image)
+        image = self.blur(image)
+        gain = (1 + brightness * _uniform(n, 1)) * (1 + colour * _uniform(n, c))
+        grain = torch.randn(image.shape) * noise * torch.rand(n, 1, 1, 1)  # drawn where the generator is
+        return (image * gain.to(image) + grain.to(image)).clamp(0, 1)
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Draw the same each time, so that a repeated calibration changes nothing; the generator stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _uniform(n: int, c: int) -> Tensor:
+    """Draw from -1 to 1, ``(n, c, 1, 1)``."""
+    return 2 * torch.rand(n, c, 1, 1) - 1
