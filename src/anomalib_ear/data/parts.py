@@ -100,7 +100,7 @@ class Bracket:
     plate: Box
     tabs: tuple[Box, ...]
     cutouts: tuple[Box, ...]
-    print_: tuple[Box, ...]
+    marking: tuple[Box, ...]
     fold: Fold | None = None
 
     def flattened(self, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -140,7 +140,7 @@ NOMINAL = Bracket(
         _circle(-12, 43, 6),
         _circle(34, 43, 6),
     ),
-    print_=_bars(4, -22),
+    marking=_bars(4, -22),
 )
 
 
@@ -152,12 +152,12 @@ def _within_tolerance(rng: Generator, box: Box) -> Box:
 
 def _manufacture(rng: Generator) -> Bracket:
     """Draw the dimensions of a good part."""
-    print_shift = rng.normal(0, 0.6, 2)
+    marking_shift = rng.normal(0, 0.6, 2)
     return Bracket(
         plate=_within_tolerance(rng, NOMINAL.plate),
         tabs=tuple(_within_tolerance(rng, tab) for tab in NOMINAL.tabs),
         cutouts=tuple(_within_tolerance(rng, hole) for hole in NOMINAL.cutouts),
-        print_=tuple(replace(bar, u=bar.u + print_shift[0], v=bar.v + print_shift[1]) for bar in NOMINAL.print_),
+        marking=tuple(replace(bar, u=bar.u + marking_shift[0], v=bar.v + marking_shift[1]) for bar in NOMINAL.marking),
     )
 
 
@@ -172,25 +172,20 @@ def _with(features: tuple[Box, ...], index: int, feature: Box) -> tuple[Box, ...
 def missing(rng: Generator, part: Bracket) -> Bracket:
     """Leave out a tab, a hole, the slot, a notch or the print."""
     lot = int(rng.integers(len(part.tabs) + len(part.cutouts)))
-    if lot < len(part.tabs):
-        return replace(part, tabs=_without(part.tabs, lot))
-    index = lot - len(part.tabs)
-    return replace(part, cutouts=_without(part.cutouts, index)) if index else replace(part, print_=())  # never the bore
+    if lot == 0:  # in the place of the bore, which is always there
+        return replace(part, marking=())
+    if lot < len(part.cutouts):
+        return replace(part, cutouts=_without(part.cutouts, lot))
+    return replace(part, tabs=_without(part.tabs, lot - len(part.cutouts)))
 
 
 def _bent_tab(rng: Generator, part: Bracket) -> Bracket:
     index = int(rng.integers(len(part.tabs)))
     tab, angle = part.tabs[index], rng.choice([-1, 1]) * np.deg2rad(rng.uniform(18, 40))
-    hinge = tab.v + tab.half_v - 6  # on the plate's edge, or near it
-    lever = hinge - tab.v
-    bent = replace(
-        tab,
-        u=tab.u + lever * np.sin(angle),
-        v=hinge - lever * np.cos(angle),
-        angle=angle,
-        tilt=rng.choice([-1, 1]) * rng.uniform(0.15, 0.35),
-    )
-    return replace(part, tabs=_with(part.tabs, index, bent))
+    lever = tab.half_v - 6  # from the tab's centre to its hinge, which is on the plate's edge
+    place = {"u": tab.u + lever * np.sin(angle), "v": tab.v + lever * (1 - np.cos(angle)), "angle": angle}
+    tilted = replace(tab, **place, tilt=rng.choice([-1, 1]) * rng.uniform(0.15, 0.35))
+    return replace(part, tabs=_with(part.tabs, index, tilted))
 
 
 def _bent_corner(rng: Generator, part: Bracket) -> Bracket:
@@ -208,10 +203,10 @@ def _bent_hole(rng: Generator, part: Bracket) -> Bracket:
     hole = part.cutouts[index]
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1.4, 1.8)
     if hole.half_u > hole.half_v:
-        bent = replace(hole, angle=rng.choice([-1, 1]) * np.deg2rad(rng.uniform(12, 24)))
+        deformed = replace(hole, angle=rng.choice([-1, 1]) * np.deg2rad(rng.uniform(12, 24)))
     else:
-        bent = replace(hole, half_u=hole.half_u * stretch, radius=hole.half_v, angle=angle)
-    return replace(part, cutouts=_with(part.cutouts, index, bent))
+        deformed = replace(hole, half_u=hole.half_u * stretch, angle=angle)
+    return replace(part, cutouts=_with(part.cutouts, index, deformed))
 
 
 def bent(rng: Generator, part: Bracket) -> Bracket:
@@ -253,7 +248,8 @@ class View:
 
     def covered(self, boxes: tuple[Box, ...]) -> FloatArray:
         """Return the opacity ``(H, W)`` of several boxes together."""
-        return np.maximum.reduce([self.coverage(box.distance(self.u, self.v)) for box in boxes] or [0 * self.u])
+        each = [self.coverage(box.distance(self.u, self.v)) for box in boxes]
+        return np.asarray(np.maximum.reduce(each or [np.zeros(self.size)]))
 
 
 def _pose(rng: Generator, size: tuple[int, int]) -> View:
@@ -275,7 +271,7 @@ def turn_hue(colours: FloatArray, angle: FloatArray | float) -> FloatArray:
     Returns:
         FloatArray: RGB values ``(H, W, 3)``.
     """
-    luma = colours @ _LUMA
+    luma = (colours * _LUMA).sum(axis=-1)
     blue, red = (colours[..., 2] - luma) / 1.772, (colours[..., 0] - luma) / 1.402
     blue, red = blue * np.cos(angle) - red * np.sin(angle), blue * np.sin(angle) + red * np.cos(angle)
     change = np.stack([1.402 * red, -(0.299 * 1.402 * red + 0.114 * 1.772 * blue) / 0.587, 1.772 * blue], axis=-1)
@@ -295,7 +291,9 @@ def _belt(rng: Generator, size: tuple[int, int]) -> FloatArray:
 def _metal(rng: Generator, view: View) -> FloatArray:
     """Draw the plate's surface: rolled along the part, ground here and there, of a yellow that differs a little."""
     size, angle = view.size, view.angle
-    grey = 0.47 * (1 + 0.025 * smooth_noise(rng, size, (0.7, 25), angle) + 0.02 * smooth_noise(rng, size, (3, 60), angle))
+    grey = 0.47 * (
+        1 + 0.025 * smooth_noise(rng, size, (0.7, 25), angle) + 0.02 * smooth_noise(rng, size, (3, 60), angle)
+    )
     for _ in range(rng.integers(3, 9)):
         length, slant = rng.uniform(0.1, 0.4) * size[1], angle + rng.normal(0, np.deg2rad(2))
         start = rng.uniform(0.15, 0.8, 2) * np.array(size[::-1])
@@ -305,7 +303,7 @@ def _metal(rng: Generator, view: View) -> FloatArray:
         grey = grey + depth * stroke(points, list(fade), rng.uniform(0.5, 1.2), size)
     saturation = rng.normal(1, 0.07)
     yellow = np.array([1.09, 1.03, 0.61])
-    colours = grey[..., None] * (1 + saturation * (yellow / (yellow @ _LUMA) - 1))
+    colours = grey[..., None] * (1 + saturation * (yellow / (yellow * _LUMA).sum() - 1))
     return turn_hue(colours, rng.normal(0, 0.05) + 0.05 * smooth_noise(rng, size, (22, 22)))
 
 
@@ -334,7 +332,7 @@ def _paint(rng: Generator, part: Bracket, view: View) -> FloatArray:
     light = np.deg2rad(rng.normal(45, 6))
     distance = part.distance(view.u, view.v)
     metal = metal * (1 + _shade(part, view))[..., None]
-    metal = metal * (1 - (ink * view.covered(part.print_))[..., None] * (1 - np.array([0.35, 0.40, 0.62])))
+    metal = metal * (1 - (ink * view.covered(part.marking))[..., None] * (1 - np.array([0.35, 0.40, 0.62])))
     slope_y, slope_x = np.gradient(distance * view.scale)
     rim = np.exp(-(((distance + 1) / 1.3) ** 2)) * (np.cos(light) * slope_x + np.sin(light) * slope_y)  # -1..1
     metal = metal * (1 - 0.28 * rim)[..., None]
@@ -347,17 +345,19 @@ def _paint(rng: Generator, part: Bracket, view: View) -> FloatArray:
 
 def _shade(part: Bracket, view: View) -> FloatArray:
     """Return by how much bent features are brighter, ``(H, W)`` relative."""
-    off_plate = view.coverage(-part.plate.distance(view.u, view.v))
-    tabs = (tab.tilt * view.covered((tab,)) * off_plate for tab in part.tabs if tab.tilt)
+    on_plate = view.coverage(part.plate.distance(*part.flattened(view.u, view.v)))
+    tabs = (tab.tilt * view.covered((tab,)) * (1 - on_plate) for tab in part.tabs if tab.tilt)
     shade = sum(tabs, start=np.zeros(view.size))
-    return shade if part.fold is None else shade + part.fold.tilt * np.clip(part.fold.beyond(view.u, view.v) / 2, 0, 1)
+    if part.fold is None:
+        return shade
+    return shade + part.fold.tilt * np.clip(part.fold.beyond(view.u, view.v) / 2, 0, 1) * on_plate
 
 
 def _changed(sound: Bracket, damaged: Bracket, view: View) -> BoolArray:
     """Return where two parts differ in outline, print or tilt."""
     opacity = view.coverage(damaged.distance(view.u, view.v))
     outline = np.abs(opacity - view.coverage(sound.distance(view.u, view.v)))
-    ink = np.abs(view.covered(damaged.print_) - view.covered(sound.print_))
+    ink = np.abs(view.covered(damaged.marking) - view.covered(sound.marking))
     tilted = [tab.tilt for tab in damaged.tabs] + ([damaged.fold.tilt] if damaged.fold else [])
     steepest = max(map(abs, tilted), default=0) or 1
     shade = np.abs(_shade(damaged, view)) / steepest * opacity
@@ -378,9 +378,7 @@ def _drawn_on(
             return change * metal, on_part
 
 
-def _damaged_surface(
-    rng: Generator, scene: FloatArray, metal: FloatArray, defect: str
-) -> tuple[FloatArray, BoolArray]:
+def _damaged_surface(rng: Generator, scene: FloatArray, metal: FloatArray, defect: str) -> tuple[FloatArray, BoolArray]:
     """Scratch, dent or discolour the part, whose opacity is ``metal``."""
     if defect == "colour":
         change, mask = _drawn_on(metal, rng, stain, 0.6)
@@ -414,8 +412,10 @@ def render(
         raise ValueError(msg)
     for_part, for_defect, for_camera = rng.spawn(3)
     view, sound = _pose(for_part, size), _manufacture(for_part)
-    part = _SHAPE_DEFECTS[defect](for_defect, sound) if defect in _SHAPE_DEFECTS else sound
+    damage = _SHAPE_DEFECTS.get(defect) if defect else None
+    part = damage(for_defect, sound) if damage else sound
     scene, mask = _paint(for_part, part, view), _changed(sound, part, view)
-    if defect is not None and part is sound:
-        scene, mask = _damaged_surface(for_defect, scene, view.coverage(sound.distance(view.u, view.v)), defect)
+    if defect and not damage:
+        metal = view.coverage(sound.distance(view.u, view.v))
+        scene, mask = _damaged_surface(for_defect, scene, metal, defect)
     return photograph(for_camera, scene), mask

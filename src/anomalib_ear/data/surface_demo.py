@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""SurfaceDemo: a small procedural surface data set, written as PNG files on first use.
+"""SurfaceDemo: a small procedural data set of surfaces and a part, written as PNG files on first use.
 
 Layout of MVTec AD plus a ``val`` split with images of its own, so that thresholds never come from test images:
-``<category>/{train,val,test}/{good,scratch,pit,stain,dent}/000.png`` and
+``<category>/{train,val,test}/{good,scratch,...}/000.png`` and
 ``<category>/ground_truth/{val,test}/<defect>/000_mask.png``. A manifest beside the images records what wrote them.
 """
 
@@ -259,16 +259,18 @@ class SurfaceDemoDataset(AnomalibDataset):
 
 
 class SurfaceDemo(AnomalibDataModule):
-    """Procedural surfaces with scratches, pits, stains and dents, generated on first use without a download.
+    """Procedural surfaces and a part with defects, generated on first use without a download.
 
-    Each category has 120 good training images, 20 good and 20 defective validation images, and 40 good and 60
-    defective test images of 256x256 pixels, all with illumination that drifts.
+    Surfaces have scratches, pits, stains and dents. The part, which lies elsewhere in each image, has scratches, dents,
+    missing and bent features, and changes of colour alone. Each category has 120 good training images, 20 good and 20
+    defective validation images, and 40 good and 60 defective test images of 256x256 pixels, all with illumination that
+    drifts.
 
     Args:
         root (Path | str | None): Root of the data set; it is filled if the category is not there.
             Defaults to ``"./datasets/surface_demo"``.
-        category (str): ``"brushed_metal"`` (grey, streaks), ``"cast_iron"`` (grey, grains) or ``"woven"`` (colour,
-            twill). Defaults to ``"brushed_metal"``.
+        category (str): ``"brushed_metal"`` (grey, streaks), ``"cast_iron"`` (grey, grains), ``"woven"`` (colour,
+            twill) or ``"bracket"`` (colour, a part at random places and angles). Defaults to ``"brushed_metal"``.
         train_batch_size (int): Training batch size. Defaults to ``8``.
         eval_batch_size (int): Validation and test batch size. Defaults to ``8``.
         num_workers (int): Number of workers that read images. Defaults to ``2``.
