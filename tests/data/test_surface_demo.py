@@ -62,7 +62,7 @@ class TestOnDisk:
     """Generation and recognition of the image files."""
 
     @pytest.mark.parametrize(
-        ("category", "each", "seconds"), [("brushed_metal", (5, 15), 10), ("bracket", (4, 12), 20)]
+        ("category", "each", "seconds"), [("brushed_metal", (5, 15), 10), ("bracket", (4, 12), 30)]
     )
     def test_full_category_has_the_stated_counts_in_seconds(
         self, tmp_path: Path, category: str, each: tuple[int, int], seconds: int
