@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""SurfaceDemo: a small procedural surface data set, written as PNG files on first use.
+"""SurfaceDemo: a small procedural data set of surfaces and a part, written as PNG files on first use.
 
 Layout of MVTec AD plus a ``val`` split with images of its own, so that thresholds never come from test images:
-``<category>/{train,val,test}/{good,scratch,pit,stain,dent}/000.png`` and
+``<category>/{train,val,test}/{good,scratch,...}/000.png`` and
 ``<category>/ground_truth/{val,test}/<defect>/000_mask.png``. A manifest beside the images records what wrote them.
 """
 
@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,27 @@ from PIL import Image
 from torchvision.transforms.v2 import Transform
 from tqdm import tqdm
 
-from anomalib_ear.data.surfaces import DEFECTS, TEXTURES, render
+from anomalib_ear.data import parts, surfaces
 
 logger = logging.getLogger(__name__)
 
-CATEGORIES = tuple(TEXTURES)
-COUNTS: Mapping[str, Mapping[str, int]] = {
-    "train": {"good": 120},
-    "val": {"good": 20, **dict.fromkeys(DEFECTS, 5)},
-    "test": {"good": 40, **dict.fromkeys(DEFECTS, 15)},
+PART = "bracket"
+CATEGORIES = (*surfaces.TEXTURES, PART)
+SPLITS = ("train", "val", "test")
+
+
+def _counts(defects: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+    """Share 20 defective validation images and 60 test images among the kinds of defects."""
+    return {
+        "train": {"good": 120},
+        "val": {"good": 20, **dict.fromkeys(defects, 20 // len(defects))},
+        "test": {"good": 40, **dict.fromkeys(defects, 60 // len(defects))},
+    }
+
+
+COUNTS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    **dict.fromkeys(surfaces.TEXTURES, _counts(surfaces.DEFECTS)),
+    PART: _counts(parts.DEFECTS),
 }
 GENERATOR_VERSION = 1  # raise it whenever the same seed would give other images
 MANIFEST = "manifest.json"
@@ -75,12 +87,14 @@ def draw(
     """
     name = f"{category}/{split}/{label}/{index:03d}"
     rng = np.random.default_rng([seed, GENERATOR_VERSION, *name.encode()])
-    return render(category, rng, defect=None if label == "good" else label)
+    defect = None if label == "good" else label
+    return parts.render(rng, defect=defect) if category == PART else surfaces.render(category, rng, defect=defect)
 
 
 def _write_images(folder: Path, category: str, seed: int) -> None:
     """Write all images and masks of a category."""
-    plan = [(split, label, i) for split, labels in COUNTS.items() for label, n in labels.items() for i in range(n)]
+    counts = COUNTS[category]
+    plan = [(split, label, i) for split, labels in counts.items() for label, n in labels.items() for i in range(n)]
     for split, label, index in tqdm(plan, desc=f"Generating SurfaceDemo {category}", unit="image"):
         image, mask = draw(category, split, label, index, seed=seed)
         path = folder / split / label / f"{index:03d}.png"
@@ -98,7 +112,7 @@ def _manifest(folder: Path, category: str, seed: int) -> dict[str, object]:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.png"), key=lambda path: path.relative_to(folder).as_posix()):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    counts = {split: dict(labels) for split, labels in COUNTS.items()}
+    counts = {split: dict(labels) for split, labels in COUNTS[category].items()}
     return {
         "generator_version": GENERATOR_VERSION,
         "category": category,
@@ -196,7 +210,7 @@ def make_surface_demo_dataset(folder: Path, split: str | Split | None = None) ->
     Raises:
         FileNotFoundError: If the folder has no images.
     """
-    splits = list(COUNTS) if split is None else [Split(split).value]
+    splits = SPLITS if split is None else [Split(split).value]
     images = [image for name in splits for image in sorted((folder / name).glob("*/*.png"))]
     if not images:
         msg = f"found no SurfaceDemo images in '{folder}'; SurfaceDemo(...).prepare_data() generates them"
@@ -245,16 +259,18 @@ class SurfaceDemoDataset(AnomalibDataset):
 
 
 class SurfaceDemo(AnomalibDataModule):
-    """Procedural surfaces with scratches, pits, stains and dents, generated on first use without a download.
+    """Procedural surfaces and a part with defects, generated on first use without a download.
 
-    Each category has 120 good training images, 20 good and 20 defective validation images, and 40 good and 60
-    defective test images of 256x256 pixels, all with illumination that drifts.
+    Surfaces have scratches, pits, stains and dents. The part, which lies elsewhere in each image, has scratches, dents,
+    missing and bent features, and changes of colour alone. Each category has 120 good training images, 20 good and 20
+    defective validation images, and 40 good and 60 defective test images of 256x256 pixels, all with illumination that
+    drifts.
 
     Args:
         root (Path | str | None): Root of the data set; it is filled if the category is not there.
             Defaults to ``"./datasets/surface_demo"``.
-        category (str): ``"brushed_metal"`` (grey, streaks), ``"cast_iron"`` (grey, grains) or ``"woven"`` (colour,
-            twill). Defaults to ``"brushed_metal"``.
+        category (str): ``"brushed_metal"`` (grey, streaks), ``"cast_iron"`` (grey, grains), ``"woven"`` (colour,
+            twill) or ``"bracket"`` (colour, a part at random places and angles). Defaults to ``"brushed_metal"``.
         train_batch_size (int): Training batch size. Defaults to ``8``.
         eval_batch_size (int): Validation and test batch size. Defaults to ``8``.
         num_workers (int): Number of workers that read images. Defaults to ``2``.

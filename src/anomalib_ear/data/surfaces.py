@@ -265,6 +265,22 @@ DEFECTS: Mapping[str, Callable[[Generator, tuple[int, int]], tuple[FloatArray, B
 _CONTRAST: Mapping[str, float] = MappingProxyType({"brushed_metal": 1.0, "cast_iron": 1.4, "woven": 1.5})
 
 
+def photograph(rng: Generator, surface: FloatArray) -> NDArray[np.uint8]:
+    """Put a surface under drifting light and take its picture, with a sensor's noise.
+
+    Args:
+        rng (Generator): Source of randomness.
+        surface (FloatArray): ``(H, W, C)`` values in [0, 1].
+
+    Returns:
+        NDArray[np.uint8]: Picture ``(H, W)`` of one channel or ``(H, W, 3)`` of three.
+    """
+    picture = surface * illumination(rng, (surface.shape[0], surface.shape[1]), surface.shape[2])
+    picture = picture + rng.normal(0, _SENSOR_NOISE, picture.shape)
+    pixels = np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+    return pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels
+
+
 def render(
     texture: str,
     rng: Generator,
@@ -298,7 +314,4 @@ def render(
     if defect is not None:
         change, mask = DEFECTS[defect](rng, size)
         surface = surface * (1 + _CONTRAST[texture] * change[..., None])
-    picture = surface * illumination(rng, size, surface.shape[2])
-    picture = picture + rng.normal(0, _SENSOR_NOISE, picture.shape)
-    pixels = np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
-    return pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels, mask
+    return photograph(rng, surface), mask
