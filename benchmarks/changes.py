@@ -8,19 +8,21 @@ camera's has. Every image, changed or not, in training too, is a part of a large
 side. A shifted one is another part of the same photograph, so that no border has to be invented. A turned one is the
 middle of the turned photograph; only where its corners leave a long and narrow photograph, these are reflected.
 Turning interpolates, which softens a photograph a little. Blur is counted in pixels of the size that the models see, so
-that it is the same for every data set. Noise is the sensor's: per pixel of the photograph, and one for all channels of a
-grey one.
+that it is the same for every data set. Noise is the sensor's: per pixel of the photograph, and the same in all channels
+of a grey one.
 """
 
+import io
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, Transform
 from torchvision.transforms.v2 import functional as F  # noqa: N812  # torch's own idiom
-from torchvision.transforms.v2.functional import get_size
 from torchvision.tv_tensors import Image, Mask
 
 FRAME = 0.88  # share of each side of the photograph that a camera sees; twice the largest shift is left around it
@@ -42,7 +44,7 @@ class View(Transform):  # type: ignore[misc]  # torchvision is untyped
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the signs, and find the frame: top, left, height, width."""
         signs = (2 * torch.randint(2, (3,)) - 1).tolist()
-        sides = get_size(flat_inputs[0])
+        sides = F.get_size(flat_inputs[0])
         lengths = [round(FRAME * side) for side in sides]
         starts = [
             min(max(round((side - length) / 2 + sign * self.shift * side), 0), side - length)
@@ -54,12 +56,10 @@ class View(Transform):  # type: ignore[misc]  # torchvision is untyped
         """Turn and crop."""
         top, left, height, width = params["frame"]
         if params["degrees"]:
-            sides, angle = get_size(inpt), math.radians(abs(params["degrees"]))
-            reaches = [  # of the turned frame
-                math.cos(angle) * along + math.sin(angle) * across for along, across in ((height, width), (width, height))
-            ]
-            down, right = (
-                max(0, math.ceil((reach - side) / 2) + 1) for reach, side in zip(reaches, sides, strict=True)
+            angle = math.radians(abs(params["degrees"]))
+            down, right = (  # how far the turned frame leaves the photograph
+                max(0, math.ceil(math.cos(angle) * along + math.sin(angle) * across - side) + 1)
+                for side, along, across in zip(F.get_size(inpt), (height, width), (width, height), strict=True)
             )
             inpt = F.pad(inpt, [right, down], padding_mode="reflect")
             inpt = F.rotate(inpt, params["degrees"], interpolation=InterpolationMode.BILINEAR)
@@ -115,7 +115,7 @@ def gain(*channels: float) -> Callable[[Tensor], Tensor]:
 
 
 def noise(sigma: float) -> Callable[[Tensor], Tensor]:
-    """Return the change by Gaussian noise in grey levels; it is drawn on the CPU, so that every machine has the same."""
+    """Return the change by Gaussian noise in grey levels, drawn on the CPU, so that every machine has the same."""
 
     def change(image: Tensor) -> Tensor:
         channels = 1 if (image == image[:1]).all() else 3
@@ -137,7 +137,13 @@ def blur(sigma: float, image_size: tuple[int, int]) -> Callable[[Tensor], Tensor
 
 def jpeg(quality: int) -> Callable[[Tensor], Tensor]:
     """Return the change by storing as JPEG."""
-    return lambda image: F.jpeg(image.cpu(), quality).to(image.device)
+
+    def change(image: Tensor) -> Tensor:
+        file = io.BytesIO()
+        PIL.Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="JPEG", quality=quality)
+        return torch.from_numpy(np.array(PIL.Image.open(file))).permute(2, 0, 1).to(image.device)
+
+    return change
 
 
 def overexpose(share: float) -> Callable[[Tensor], Tensor]:
@@ -158,8 +164,8 @@ def changes(image_size: tuple[int, int]) -> dict[str, Change]:
         for sign, word in ((-1, "darker"), (1, "brighter")):
             camera = gain(*[1 + sign * percent / 100] * 3)
             table[f"{percent} % {word}"] = Change("brightness, %", sign * percent, percent == 20, camera=camera)
-    table["5 % redder"] = Change("colour, % (− bluer, + redder)", 5, camera=gain(1.05, 1, 0.95))
-    table["5 % bluer"] = Change("colour, % (− bluer, + redder)", -5, camera=gain(0.95, 1, 1.05))
+    table["5 % redder"] = Change("colour, % (bluer, redder)", 5, camera=gain(1.05, 1, 0.95))
+    table["5 % bluer"] = Change("colour, % (bluer, redder)", -5, camera=gain(0.95, 1, 1.05))
     for sigma in (2, 5):
         table[f"noise, σ {sigma}"] = Change("noise, grey levels", sigma, sigma == 5, camera=noise(sigma))
     for sigma in (1, 2):

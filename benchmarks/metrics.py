@@ -100,7 +100,8 @@ def at_threshold(scores: Tensor, labels: Tensor, limit: float) -> dict[str, Any]
         msg = "the model gave scores that are not finite."
         raise ValueError(msg)
     above = scores > limit
-    counts = {name: [int(above[of].sum()), int(of.sum())] for name, of in (("false_alarms", ~labels), ("found", labels))}
+    of = {"false_alarms": ~labels, "found": labels}
+    counts = {name: [int(above[those].sum()), int(those.sum())] for name, those in of.items()}
     return {"image_AUROC": float(roc_auc_score(labels.numpy(), scores.numpy())), **counts}
 
 

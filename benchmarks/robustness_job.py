@@ -9,7 +9,7 @@ Reads a job as ``job.py`` does, and leaves the same file.
 import copy
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,7 +57,9 @@ def photographs(dataset: AnomalibDataset, kinds: list[Change], device: torch.dev
     """Decode whole photographs, without defective ones of which some change leaves less than half in view."""
     whole = copy.copy(dataset)
     whole.augmentations = None
-    images, labels = [], []
+    images: list[Tensor] = []
+    labels: list[bool] = []
+    item: Any
     for item in map(whole.__getitem__, range(len(whole))):
         defective = bool(item.gt_label)
         if defective and item.gt_mask is not None and item.gt_mask.any():

@@ -88,7 +88,7 @@ def jobs_of(
 def make(
     wanted: list[store.Row], output: Path, *, again: bool, module: str = "benchmarks.job", at_once: int = 1
 ) -> tuple[int, int]:
-    """Make the rows that are missing, ``at_once`` at a time; returns how many were due, and how many of these failed."""
+    """Make the rows that are missing, ``at_once`` at a time; returns how many were due and how many failed."""
     rows, due, failed = store.read(output), [], 0
     for job in wanted:
         name = f"{job['dataset']} / {job['model']} / seed {job['seed']}"
