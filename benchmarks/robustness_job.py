@@ -24,6 +24,7 @@ from benchmarks.metrics import at_threshold, threshold
 from benchmarks.store import Row, environment, finish
 
 BATCH = 16
+IN_VIEW = 0.25  # share of the defective pixels that must be in view under every change
 ENOUGH = 20  # held-out images of which one is 5 %
 
 
@@ -54,7 +55,7 @@ def framed(data: Data, held_out_by: str | None) -> Data:
 
 
 def photographs(dataset: AnomalibDataset, kinds: list[Change], device: torch.device) -> Photographs:
-    """Decode whole photographs, without defective ones of which some change leaves less than half in view."""
+    """Decode whole photographs, without defective ones of which some change leaves too little in view."""
     whole = copy.copy(dataset)
     whole.augmentations = None
     images: list[Tensor] = []
@@ -64,7 +65,7 @@ def photographs(dataset: AnomalibDataset, kinds: list[Change], device: torch.dev
         defective = bool(item.gt_label)
         if defective and item.gt_mask is not None and item.gt_mask.any():
             mask = item.gt_mask.squeeze() > 0
-            if any(change.mask(mask, len(images)).sum() < mask.sum() / 2 for change in kinds):
+            if any(change.mask(mask, len(images)).sum() < IN_VIEW * mask.sum() for change in kinds):
                 continue
         images.append((item.image * 255).round().to(torch.uint8).to(device))
         labels.append(defective)
