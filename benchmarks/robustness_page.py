@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks import plan
@@ -96,8 +97,8 @@ def picture(frame: pd.DataFrame, path: Path) -> None:
     table = changes((1, 1))
     kinds = [kind for kind in dict.fromkeys(change.kind for change in table.values()) if kind]
     models = in_order(alarms.index.get_level_values("model"))
-    figure = Figure(figsize=(10, 6), dpi=160, layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 0.89))  # the rest is the legend's
+    above = ConstrainedLayoutEngine(rect=(0, 0, 1, 0.89))  # the rest is the legend's
+    figure = Figure(figsize=(10, 6), dpi=160, layout=above)
     for axes, kind in zip(figure.subplots(2, 4, sharey=True).flat, kinds, strict=True):
         names = {change.level: name for name, change in table.items() if change.kind == kind or name == CLEAN}
         levels = sorted(names)

@@ -97,12 +97,15 @@ def make(
         print(f"to train: {name} ({reason})" if reason else f"not trained again: {name}, its row is in {output}")
     with ThreadPoolExecutor(at_once) as pool:
         made = [pool.submit(execute, job, output.parent / store.folder_name(job), module) for job in due]
-        for future in tqdm(as_completed(made), total=len(made), unit="row"):
-            row = future.result()
-            store.append(output, row)
-            if "error" in row:
-                failed += 1
-                tqdm.write(f"failed: {row['dataset']} / {row['model']} / seed {row['seed']}: {row['error']}")
+        try:
+            for future in tqdm(as_completed(made), total=len(made), unit="row"):
+                row = future.result()
+                store.append(output, row)
+                if "error" in row:
+                    failed += 1
+                    tqdm.write(f"failed: {row['dataset']} / {row['model']} / seed {row['seed']}: {row['error']}")
+        finally:  # whoever interrupts it does not wait for the rows to come
+            pool.shutdown(cancel_futures=True)
     return len(due), failed
 
 
