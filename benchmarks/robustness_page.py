@@ -69,7 +69,7 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             seeds = ", ".join(map(str, sorted(set(part["seed"]))))
             held_out = rows.loc[rows["dataset"] == dataset, "held_out"]
             counts = f"{most(part['good'])} good and {most(part['bad'])} defective test images per seed"
-            title = f"**{dataset}**, {counts}, threshold from {most(held_out)} good ones, seeds {seeds}."
+            title = f"**{dataset}**, {counts}, threshold from {most(held_out)} good ones, seeds: {seeds}."
             seen = part.groupby(["change", "model"], sort=False)[["alarms", "found", "AUROC"]].mean().reset_index()
             cells = seen.apply(lambda row: f"{row.alarms:.0%} · {row.found:.0%} · {row.AUROC:.3f}", axis=1)
             yield f"{title} Good parts rejected · defective parts found · image AUROC:", wide(seen, cells)
