@@ -103,15 +103,21 @@ def build_model(job: Row) -> Model:
     return cls(**arguments, pre_processor=cls.configure_pre_processor(image_size=tuple(asked["image_size"])))
 
 
+def fit(job: Row, model: Model, data: Data) -> tuple[Engine, Row]:
+    """Fit the model of a job in its folder; returns the engine, which knows the device, and what the fit took."""
+    seed_everything(job["arguments"]["seed"], verbose=False)
+    settings = {"accelerator": "cpu", **job["arguments"]["trainer"]}
+    engine = Engine(**settings, logger=False, default_root_dir=job["folder"])
+    start = time.perf_counter()
+    engine.fit(model, data)
+    return engine, {"fit_seconds": time.perf_counter() - start, "epochs": engine.trainer.current_epoch}
+
+
 def run(job: Row) -> Row:
     """Do a job, which has its ``folder``, the ``root`` of the data or ``None`` and whether to ``export``."""
     folder, asked = Path(job["folder"]), job["arguments"]
     data, model = load_data(job), build_model(job)
-    seed_everything(asked["seed"], verbose=False)
-    engine = Engine(**{"accelerator": "cpu", **asked["trainer"]}, logger=False, default_root_dir=folder)
-    start = time.perf_counter()
-    engine.fit(model, data)
-    metrics: Row = {"fit_seconds": time.perf_counter() - start, "epochs": engine.trainer.current_epoch}
+    engine, metrics = fit(job, model, data)
     device = engine.trainer.strategy.root_device
     metrics |= test(model.to(device).eval(), data, folder, proxy=asked["proxy"])
     metrics["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -156,6 +162,11 @@ def size_on_disk(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")))
 
 
-if __name__ == "__main__":
+def main(do: Callable[[Row], Row]) -> None:
+    """Do the job that standard input has, and leave its row in its folder."""
     the_job = json.load(sys.stdin)
-    Path(the_job["folder"], "row.json").write_text(json.dumps(run(the_job)))
+    Path(the_job["folder"], "row.json").write_text(json.dumps(do(the_job)))
+
+
+if __name__ == "__main__":
+    main(run)

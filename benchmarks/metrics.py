@@ -78,6 +78,33 @@ def missed(good: NDArray[np.float64], defective: NDArray[np.float64], alarms: fl
     return float(np.mean(defective <= np.sort(good)[-1 - most]))
 
 
+def threshold(good: Tensor, alarms: float = 0.05) -> float:
+    """Return the score that this share of good images, at most, exceeds; raises a ``ValueError`` if there are none."""
+    if not len(good):
+        msg = "a threshold needs good images that are held out, and there are none."
+        raise ValueError(msg)
+    return float(np.quantile(good.numpy(), 1 - alarms, method="inverted_cdf"))
+
+
+def at_threshold(scores: Tensor, labels: Tensor, limit: float) -> dict[str, Any]:
+    """Measure scores ``(N,)`` of good and defective images, ``labels`` ``(N,)`` bool, against a threshold.
+
+    Returns:
+        ``image_AUROC``, and ``false_alarms`` and ``found``: how many good and how many defective images exceed the
+        threshold, of how many.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    if not scores.isfinite().all():
+        msg = "the model gave scores that are not finite."
+        raise ValueError(msg)
+    above = scores > limit
+    of = {"false_alarms": ~labels, "found": labels}
+    counts = {name: [int(above[those].sum()), int(those.sum())] for name, those in of.items()}
+    return {"image_AUROC": float(roc_auc_score(labels.numpy(), scores.numpy())), **counts}
+
+
 def kinds(scores: Tensor, labels: Tensor, images: Sequence[str]) -> dict[str, float]:
     """Return the image AUROC of each kind of defect, where each has a folder of its own, else nothing."""
     folders, defective = np.array([Path(image).parent.name for image in images]), labels.numpy()

@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from tqdm import tqdm
 from benchmarks import plan, report, speed, store
 
 
-def execute(job: store.Row, folder: Path) -> store.Row:
-    """Run a job in a process of its own; returns its row, with ``error`` where it failed."""
+def execute(job: store.Row, folder: Path, module: str = "benchmarks.job") -> store.Row:
+    """Run a job by a module in a process of its own; returns its row, with ``error`` where it failed."""
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier attempt left
     folder.mkdir(parents=True)
     payload, log, made = json.dumps(job | {"folder": str(folder)}), folder / "log.txt", folder / "row.json"
     (folder / "job.json").write_text(payload)
-    command = [sys.executable, "-m", "benchmarks.job"]
+    command = [sys.executable, "-m", module]
     with log.open("w") as stream:
         done = subprocess.run(command, input=payload, text=True, stdout=stream, stderr=stream, check=False)  # noqa: S603
     if done.returncode == 0 and made.exists():
@@ -64,6 +65,50 @@ def what(
     return {label: model for label, model in every.items() if not model.on_request}, the_datasets
 
 
+def jobs_of(
+    models: dict[str, plan.Model],
+    datasets: dict[str, plan.Dataset],
+    seeds: list[int],
+    roots: dict[str, Path],
+    trainer: dict[str, Any],
+) -> list[store.Row]:
+    """Return a job for each combination; ends the command if there is none."""
+    wanted = [  # all of the first seed before the second, so that an interrupted run has whole seeds
+        plan.job(label, model, data, seed, trainer)
+        | {"root": str(roots[name]) if name in roots else None, "export": seed == seeds[0]}
+        for seed in seeds
+        for name, data in datasets.items()
+        for label, model in models.items()
+    ]
+    if not wanted:
+        sys.exit("seeds and datasets must name one or more.")
+    return wanted
+
+
+def make(
+    wanted: list[store.Row], output: Path, *, again: bool, module: str = "benchmarks.job", at_once: int = 1
+) -> tuple[int, int]:
+    """Make the rows that are missing, ``at_once`` at a time; returns how many were due and how many failed."""
+    rows, due, failed = store.read(output), [], 0
+    for job in wanted:
+        name = f"{job['dataset']} / {job['model']} / seed {job['seed']}"
+        if reason := plan.why_run(job, rows, again=again):
+            due.append(job)
+        print(f"to train: {name} ({reason})" if reason else f"not trained again: {name}, its row is in {output}")
+    with ThreadPoolExecutor(at_once) as pool:
+        made = [pool.submit(execute, job, output.parent / store.folder_name(job), module) for job in due]
+        try:
+            for future in tqdm(as_completed(made), total=len(made), unit="row"):
+                row = future.result()
+                store.append(output, row)
+                if "error" in row:
+                    failed += 1
+                    tqdm.write(f"failed: {row['dataset']} / {row['model']} / seed {row['seed']}: {row['error']}")
+        finally:  # whoever interrupts it does not wait for the rows to come
+            pool.shutdown(cancel_futures=True)
+    return len(due), failed
+
+
 def run(
     datasets: list[str],
     models: list[str] = [],  # noqa: B006  jsonargparse shows it
@@ -85,31 +130,12 @@ def run(
         again: Whether to make every row again.
     """
     the_models, the_datasets = what(models, datasets, roots)
-    wanted = [  # all of the first seed before the second, so that an interrupted run has whole seeds
-        plan.job(label, model, data, seed, trainer)
-        | {"root": str(roots[name]) if name in roots else None, "export": seed == seeds[0]}
-        for seed in seeds
-        for name, data in the_datasets.items()
-        for label, model in the_models.items()
-    ]
-    if not wanted:
-        sys.exit("seeds and datasets must name one or more.")
-    rows, due, failed = store.read(output), [], 0
-    for job in wanted:
-        name = f"{job['dataset']} / {job['model']} / seed {job['seed']}"
-        if reason := plan.why_run(job, rows, again=again):
-            due.append(job)
-        print(f"to train: {name} ({reason})" if reason else f"not trained again: {name}, its row is in {output}")
-    for job in tqdm(due, unit="row"):
-        row = execute(job, output.parent / store.folder_name(job))
-        store.append(output, row)
-        if "error" in row:
-            failed += 1
-            tqdm.write(f"failed: {row['dataset']} / {row['model']} / seed {row['seed']}: {row['error']}")
+    wanted = jobs_of(the_models, the_datasets, seeds, roots, trainer)
+    due, failed = make(wanted, output, again=again)
     if due:
         speed.exported([job for job in wanted if job["export"]], output)
     page = report.write(wanted, output)
-    print(f"Trained {len(due) - failed} rows, {failed} failed, {len(wanted) - len(due)} were there. Report: {page}")
+    print(f"Trained {due - failed} rows, {failed} failed, {len(wanted) - due} were there. Report: {page}")
     return 1 if failed else 0
 
 

@@ -20,7 +20,7 @@ from typing import TypeAlias
 import jsonargparse
 import pandas as pd
 
-from benchmarks import plan, store
+from benchmarks import plan, robustness_page, store
 from benchmarks.speed import PEAK, TASKS, speed_file
 
 Rows: TypeAlias = Sequence[store.Row]
@@ -28,8 +28,16 @@ Columns: TypeAlias = dict[str, tuple[str, str, float]]  # metric, format and sca
 Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
+# Data sets whose parts do not lie still, and the settings of Ear that are compared on them.
+MOVING = {"washer": "SurfaceDemo washer", "KolektorSDD, re-cropped": "KolektorMoving"}
+SETTINGS = (
+    "Ear", "Ear, every skip", "Ear, no skips", "Ear, no mask, shallowest skip off", "Ear, no mask",
+    "Ear, no mask, no skips", "Ear, random masks (RIAD's)",
+)  # fmt: skip
 README_MODELS = ("Ear", "Ear, attention's features", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
 MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)  # a document's place for a table
+
+KEPT = ("model", "dataset", "seed", "machine", "date", "versions", "command")  # fields of a row
 
 MAIN: Columns = {
     "image AUROC": ("image_AUROC", ".3f", 1), "pixel AUROC": ("pixel_AUROC", ".3f", 1),
@@ -68,7 +76,7 @@ def frame(rows: Rows) -> pd.DataFrame:
     lines = []
     for row in rows:
         asked = {name: value for name, value in row["arguments"].items() if name not in ("seed", "data")}
-        lines.append(row["metrics"] | {name: row[name] for name in ("model", "dataset", "seed", "machine", "date")} | {
+        lines.append(row["metrics"] | {name: row[name] for name in KEPT} | {
             "version": json.dumps([row["fingerprint"], asked], sort_keys=True),  # rows of one version are averaged
             "place": f"{row['machine']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}",
             "size": " × ".join(map(str, asked.get("image_size", ["?"]))),
@@ -151,7 +159,15 @@ def line(rows: Rows) -> Tables:
         yield f"{place}:", lay_out(data, ["model", "dataset", "seed", "date"], columns).drop(columns=["seed", "date"])
 
 
-PAGES: dict[str, Callable[[Rows], Tables]] = {"line": line, "precision": precisions, "speed": speed}
+def robustness(rows: Rows) -> Tables:
+    """Lay out what models say under each change, machine by machine."""
+    done = finished(rows)
+    yield from robustness_page.tables(frame(done)) if done else ()
+
+
+PAGES: dict[str, Callable[[Rows], Tables]] = {
+    "line": line, "precision": precisions, "robustness": robustness, "speed": speed,
+}  # fmt: skip
 
 
 def markdown(tables: Iterable[tuple[str, pd.DataFrame]]) -> str:
@@ -188,10 +204,30 @@ def readme_speed() -> str:
     return f"{markdown([('', table)])}\n\n{title.split(' The peak')[0]}"
 
 
+def moving_parts() -> str:
+    """Return what Ear's settings find where parts do not lie still, as far as there are rows."""
+    rows = finished(store.read(store.RESULTS / "detection.jsonl"))
+    rows = [row for row in rows if row["dataset"] in MOVING.values() and row["model"] in SETTINGS]
+    parts = []
+    for machine, group in frame(rows).groupby("machine", sort=False) if rows else ():
+        last = group["version"] == group.groupby(["model", "dataset"])["version"].transform("last")
+        here = {title: group[last & (group["dataset"] == dataset)] for title, dataset in MOVING.items()}
+        columns = [
+            lay_out(part, ["model"], MAIN).set_index("model").add_prefix(f"{title}: ")
+            for title, part in here.items()
+            if len(part)
+        ]
+        table = pd.concat(columns, axis=1).reindex([label for label in SETTINGS if label in set(group["model"])])
+        parts.append((f"{machine}:", table.fillna("–").rename_axis("setting").reset_index()))
+    return markdown(parts)
+
+
 def table(name: str) -> str:
     """Return a table by the name that documents give it: ``readme …``, a file of the store, or a data set."""
     if name.startswith("readme "):
         return readme_results() if name == "readme results" else readme_speed()
+    if name == "moving parts":
+        return moving_parts()
     if name in PAGES:
         return markdown(PAGES[name](store.read(store.RESULTS / f"{name}.jsonl")))
     rows = [row for row in store.read(store.RESULTS / "detection.jsonl") if row["dataset"] == name]
@@ -211,8 +247,10 @@ def page(path: Path) -> str:
 
 
 def pages() -> None:
-    """Write ``detection.md`` beside its rows, and anew each table that README.md or docs/*.md has a place for."""
+    """Write ``detection.md``, the picture of robustness, and each table that README.md or docs/*.md has a place for."""
     (store.RESULTS / "detection.md").write_text(page(store.RESULTS / "detection.jsonl"), encoding="utf-8")
+    if rows := finished(store.read(store.RESULTS / "robustness.jsonl")):
+        robustness_page.picture(frame(rows), ROOT / "docs" / "robustness.png")
     for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
         text = path.read_text(encoding="utf-8")
         filled = MARKER.sub(lambda place: f"{place[1]}\n{table(place[2])}\n\n{place[3]}", text)

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Models on a line that drifts: trained once, tested under every change of ``changes.py``.
+
+    python -m benchmarks.robustness --datasets '[kolektor_by_part, surface_demo]' --seeds '[0, 1, 2]'
+
+A row is a model on a data set with a seed. Its threshold is the score that 5 % of held-out good images, which are not
+changed, exceed.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from benchmarks import plan, run
+from benchmarks.changes import FRAME, changes
+from benchmarks.store import Row
+
+MODELS = ["Ear", "PatchCore, a thousandth", "PaDiM", "STFPM", "FRE"]
+VALIDATION = 0.2  # of the good training images (or parts) that are held out, where the datamodule draws them
+
+
+def wanted(job: Row, data: plan.Dataset) -> Row:
+    """Return the job of ``run.py`` with all that decides a row of this benchmark."""
+    asked = job["arguments"]
+    if "val_split_ratio" in asked["data"]:
+        asked["data"]["val_split_ratio"] = VALIDATION
+    asked |= {"frame": FRAME, "changes": list(changes(data.image_size)), "held_out_by": data.held_out_by}
+    return job
+
+
+def robustness(
+    datasets: list[str] = ["kolektor_by_part", "magnetic_tile_by_tile", "surface_demo"],  # noqa: B006
+    models: list[str] = MODELS,
+    seeds: list[int] = [0],  # noqa: B006
+    roots: dict[str, Path] = {},  # noqa: B006
+    trainer: dict[str, Any] = {},  # noqa: B006
+    output: Path = Path("results/robustness/robustness.jsonl"),
+    again: bool = False,
+    jobs: int = 1,
+) -> int:
+    """Make the rows that are missing; ends with 1 if a row failed.
+
+    Args:
+        datasets: Data sets: names of files in ``benchmarks/datasets``, or paths of files of your own.
+        models: Models of ``benchmarks/models.yaml``.
+        seeds: Seeds of training.
+        roots: Folder per data set, in place of its ``root``.
+        trainer: Settings of Lightning's trainer for every row.
+        output: File of the rows. Logs and checkpoints go beside it.
+        again: Whether to make every row again.
+        jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    the_models, the_datasets = run.what(models, datasets, roots)
+    by_label = {data.label: data for data in the_datasets.values()}
+    every = run.jobs_of(the_models, the_datasets, seeds, roots, trainer)
+    every = [wanted(job, by_label[job["dataset"]]) for job in every]
+    due, failed = run.make(every, output, again=again, module="benchmarks.robustness_job", at_once=jobs)
+    print(f"Trained {due - failed} rows, {failed} failed, {len(every) - due} were there. Rows: {output}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(jsonargparse.auto_cli(robustness, as_positional=False))

@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One model on one data set with one seed: fit, then score the test images under every change.
+
+Reads a job as ``job.py`` does, and leaves the same file.
+"""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from anomalib.data import AnomalibDataset
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from benchmarks import job as benchmark
+from benchmarks.changes import CLEAN, Change, View, changes
+from benchmarks.ear import Data, Model
+from benchmarks.metrics import at_threshold, threshold
+from benchmarks.store import Row, environment, finish
+
+BATCH = 16
+IN_VIEW = 0.25  # share of the defective pixels that must be in view under every change
+ENOUGH = 20  # held-out images of which one is 5 %
+
+
+class Photographs(NamedTuple):
+    """Decoded photographs of any sizes, uint8 ``(3, H, W)`` on one device, and whether they are defective, ``(N,)``."""
+
+    images: list[Tensor]
+    labels: Tensor
+
+
+def framed(data: Data, held_out_by: str | None) -> Data:
+    """Let a datamodule's images be the middle of the photographs, and hold out neighbours where the data set says so.
+
+    Args:
+        data: The datamodule; it is set up once and for all.
+        held_out_by: Pattern of the number in a file's name along which photographs of one part lie side by side: of 25
+            runs of the images that are not tested every fifth is held out, in place of the datamodule's choice.
+    """
+    data.train_augmentations = data.val_augmentations = data.test_augmentations = View()
+    data.setup(TrainerFn.FITTING)
+    if held_out_by:
+        every = data.train_data + data.val_data
+        numbers = [int(re.findall(held_out_by, Path(path).stem)[-1]) for path in every.samples.image_path]
+        runs = np.array_split(np.argsort(numbers, kind="stable"), 25)
+        data.val_data = every.subsample(np.concatenate(runs[2::5]).tolist())
+        data.train_data = every.subsample(np.concatenate([run for i, run in enumerate(runs) if i % 5 != 2]).tolist())
+    return data
+
+
+def photographs(dataset: AnomalibDataset, kinds: list[Change], device: torch.device) -> Photographs:
+    """Decode whole photographs, without defective ones of which some change leaves too little in view."""
+    whole = copy.copy(dataset)
+    whole.augmentations = None
+    images: list[Tensor] = []
+    labels: list[bool] = []
+    item: Any
+    for item in map(whole.__getitem__, range(len(whole))):
+        defective = bool(item.gt_label)
+        if defective and item.gt_mask is not None and item.gt_mask.any():
+            mask = item.gt_mask.squeeze() > 0
+            if any(change.mask(mask, len(images)).sum() < IN_VIEW * mask.sum() for change in kinds):
+                continue
+        images.append((item.image * 255).round().to(torch.uint8).to(device))
+        labels.append(defective)
+    return Photographs(images, torch.tensor(labels))
+
+
+@torch.no_grad()
+def score(model: Model, images: list[Tensor], change: Change) -> Tensor:
+    """Return the raw score of every photograph, changed; ``(N,)``."""
+    scores = []
+    for start in range(0, len(images), BATCH):
+        changed = [change(image, start + i)[None] / 255 for i, image in enumerate(images[start : start + BATCH])]
+        said = model.model(torch.cat([model.pre_processor.transform(image) for image in changed]))
+        raw = said.anomaly_map.flatten(1).amax(1) if said.pred_score is None else said.pred_score
+        scores.append(raw.double().cpu().reshape(len(changed)))
+    return torch.cat(scores)
+
+
+def run(job: Row) -> Row:
+    """Do a job, which has its ``folder`` and the ``root`` of the data or ``None``."""
+    asked, table = job["arguments"], changes(tuple(job["arguments"]["image_size"]))
+    data, model = framed(benchmark.load_data(job), asked["held_out_by"]), benchmark.build_model(job)
+    engine, metrics = benchmark.fit(job, model, data)
+    device = engine.trainer.strategy.root_device
+    model.to(device).eval()
+    good, test = (photographs(part, list(table.values()), device) for part in (data.val_data, data.test_data))
+    good_images = [image for image, defective in zip(good.images, good.labels, strict=True) if not defective]
+    if len(good_images) < ENOUGH:
+        metrics["warning"] = f"the threshold rests on {len(good_images)} held-out good images, fewer than {ENOUGH}"
+    limit = threshold(score(model, good_images, table[CLEAN]))
+    metrics |= {"threshold": limit, "held_out": len(good_images), "left_out": len(data.test_data) - len(test.images)}
+    metrics["changes"] = {
+        name: at_threshold(score(model, test.images, change), test.labels, limit) for name, change in table.items()
+    }
+    return finish(job, environment(torch.cuda.get_device_name(device) if device.type == "cuda" else ""), metrics)
+
+
+if __name__ == "__main__":
+    benchmark.main(run)

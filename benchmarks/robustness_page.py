@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What ``docs/robustness.md`` shows of the rows of ``robustness.py``: tables and a picture."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import PercentFormatter
+
+from benchmarks import plan
+from benchmarks.changes import CLEAN, changes
+
+COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # Okabe and Ito's
+MARKERS = "osD^vPX"
+NOMINAL = 0.05  # share of good images above the threshold when nothing changes
+ON_OFF = {"JPEG": "quality 50", "overexposure": "2 % clipped"}  # kinds of one strength, and its name
+
+
+def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a line for each row of a frame of ``tables.py`` and change; of each model its last version."""
+    known = ["machine", "dataset", "model", "seed"]
+    last = frame.groupby(["machine", "dataset", "model"])["version"].transform("last")
+    lines = [
+        {name: getattr(row, name) for name in known}
+        | {"change": name, "AUROC": said["image_AUROC"], "good": said["false_alarms"][1], "bad": said["found"][1]}
+        | {"alarms": said["false_alarms"][0] / said["false_alarms"][1], "found": said["found"][0] / said["found"][1]}
+        for row in frame[frame["version"] == last].itertuples()
+        for name, said in row.changes.items()
+    ]
+    return pd.DataFrame(lines)
+
+
+def in_order(models: Iterable[str]) -> list[str]:
+    """Sort models as ``models.yaml`` has them."""
+    known = list(plan.models())
+    return sorted(set(models), key=lambda model: known.index(model) if model in known else len(known))
+
+
+def over_data_sets(data: pd.DataFrame) -> pd.DataFrame:
+    """Return ``mean`` and ``worst`` share of false alarms over the data sets that all models have."""
+    shared = data.groupby("dataset")["model"].nunique() == data["model"].nunique()
+    data = data[data["dataset"].isin(shared[shared].index)]
+    each = data.groupby(["change", "model", "dataset"], sort=False)["alarms"].mean()
+    return each.groupby(["change", "model"], sort=False).agg(mean="mean", worst="max").reset_index()
+
+
+def wide(data: pd.DataFrame, cells: "pd.Series[str]") -> pd.DataFrame:
+    """Lay out cells: a line for each change, a column for each model."""
+    data = data.assign(cell=cells)
+    table = data.pivot_table(index="change", columns="model", values="cell", aggfunc="first", sort=False)
+    return table[in_order(table.columns)].fillna("–").rename_axis(columns=None).reset_index()
+
+
+def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Lay out, machine by machine, good parts rejected over all data sets, then each data set."""
+    data = outcomes(frame)
+    for machine, group in data.groupby("machine", sort=False):
+        rows = frame[frame["machine"] == machine]
+        if len(mean := over_data_sets(group)):
+            cells = mean.apply(lambda row: f"{row['mean']:.0%} ({row['worst']:.0%})", axis=1)
+            title = "**Good parts rejected**, mean over the data sets (worst of them):"
+            yield f"{origin(rows)}\n\n{title}", wide(mean, cells)
+        for dataset, part in group.groupby("dataset", sort=False):
+            seeds = ", ".join(map(str, sorted(set(part["seed"]))))
+            held_out = rows.loc[rows["dataset"] == dataset, "held_out"]
+            counts = f"{most(part['good'])} good and {most(part['bad'])} defective test images per seed"
+            title = f"**{dataset}**, {counts}, threshold from {most(held_out)} good ones, seeds: {seeds}."
+            seen = part.groupby(["change", "model"], sort=False)[["alarms", "found", "AUROC"]].mean().reset_index()
+            cells = seen.apply(lambda row: f"{row.alarms:.0%} · {row.found:.0%} · {row.AUROC:.3f}", axis=1)
+            yield f"{title} Good parts rejected · defective parts found · image AUROC:", wide(seen, cells)
+
+
+def most(counts: "pd.Series[int]") -> str:
+    """Write the range of counts."""
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def origin(rows: pd.DataFrame) -> str:
+    """Say where, when and by which commands rows were made."""
+    versions = [f"anomalib {each['anomalib']}, torch {each['torch']}" for each in rows["versions"]]
+    commands = "\n".join(dict.fromkeys(rows["command"]))
+    days = [min(rows["date"])[:10], max(rows["date"])[:10]]
+    said = [rows["machine"].iloc[0], *dict.fromkeys(versions), " to ".join(dict.fromkeys(days))]
+    return f"{'; '.join(said)}.\n\n```bash\n{commands}\n```"
+
+
+def picture(frame: pd.DataFrame, path: Path) -> None:
+    """Draw false alarms over strength: a panel for each kind of change, a line for each model."""
+    data = outcomes(frame)
+    alarms = over_data_sets(data[data["machine"] == data["machine"].mode()[0]]).set_index(["change", "model"])["mean"]
+    table = changes((1, 1))
+    kinds = [kind for kind in dict.fromkeys(change.kind for change in table.values()) if kind]
+    models = in_order(alarms.index.get_level_values("model"))
+    above = ConstrainedLayoutEngine(rect=(0, 0, 1, 0.89))  # the rest is the legend's
+    figure = Figure(figsize=(10, 6), dpi=160, layout=above)
+    for axes, kind in zip(figure.subplots(2, 4, sharey=True).flat, kinds, strict=True):
+        names = {change.level: name for name, change in table.items() if change.kind == kind or name == CLEAN}
+        levels = sorted(names)
+        for model, color, marker in zip(models, COLORS, MARKERS, strict=False):
+            shares = [alarms.get((names[level], model), float("nan")) for level in levels]
+            axes.plot(levels, shares, color=color, marker=marker, label=model, linewidth=1.8, clip_on=False)
+        panel(axes, kind, levels)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=3, frameon=False, fontsize=12)
+    figure.supylabel("good parts rejected", fontsize=12)
+    figure.savefig(path)
+
+
+def panel(axes: Any, kind: str, levels: list[float]) -> None:  # noqa: ANN401  # matplotlib's
+    """Dress one panel."""
+    axes.axhline(NOMINAL, color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+    axes.set_title(kind, fontsize=11.5)
+    axes.margins(x=0.25 if kind in ON_OFF else 0.08)
+    axes.set_xticks(levels, ["none", ON_OFF[kind]] if kind in ON_OFF else [f"{level:g}" for level in levels])
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.tick_params(labelsize=10)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
