@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What changes on a line: light, colour, noise, focus, place, compression and exposure, each at one or two strengths.
+"""What changes on a line: light, colour, noise, focus, place, compression and highlights, each at one or two strengths.
 
 A change acts on the photograph at its own size, before any model resizes it, and its result has 8 bits again, as a
 camera's has. Every image, changed or not, in training too, is a part of a larger photograph: the middle 88 % of each
@@ -150,13 +150,12 @@ def jpeg(quality: int) -> Callable[[Tensor], Tensor]:
     return change
 
 
-def overexpose(share: float) -> Callable[[Tensor], Tensor]:
-    """Return the exposure at which the greatest values, this share of all, are at the sensor's limit."""
+def saturate(share: float) -> Callable[[Tensor], Tensor]:
+    """Return the change by a sensor whose limit the greatest values, this share of all, reach: they become equal."""
 
     def change(image: Tensor) -> Tensor:
         below = torch.bincount(image.flatten(), minlength=256).cumsum(0) / image.numel()
-        level = int((below < 1 - share).sum())  # the least that is at the limit
-        return quantized(image * (255 / max(level, 1)))
+        return image.clamp(max=int((below < 1 - share).sum()))  # the least that is at the limit
 
     return change
 
@@ -179,5 +178,5 @@ def changes(image_size: tuple[int, int]) -> dict[str, Change]:
     for degrees in (2, 5):
         table[f"turned by {degrees}°"] = Change("rotation, degrees", degrees, degrees == 5, View(degrees=degrees))
     table["JPEG, quality 50"] = Change("JPEG", 1, camera=jpeg(50))
-    table["exposure, 2 % clipped"] = Change("overexposure", 1, camera=overexpose(0.02))
+    table["highlights, 2 % clipped"] = Change("highlights", 1, camera=saturate(0.02))
     return table

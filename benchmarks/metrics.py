@@ -79,11 +79,16 @@ def missed(good: NDArray[np.float64], defective: NDArray[np.float64], alarms: fl
 
 
 def threshold(good: Tensor, alarms: float = 0.05) -> float:
-    """Return the score that this share of good images, at most, exceeds; raises a ``ValueError`` if there are none."""
+    """Return the score that this share of new good images exceeds; raises a ``ValueError`` if there are none.
+
+    Of ``n`` images and a new one each is as likely to have the highest score, so this is the ``k``-th lowest with the
+    least ``k / (n + 1)`` that is enough. Fewer than 19 images are too few for 5 %: the highest is then the best there is.
+    """
     if not len(good):
         msg = "a threshold needs good images that are held out, and there are none."
         raise ValueError(msg)
-    return float(np.quantile(good.numpy(), 1 - alarms, method="inverted_cdf"))
+    rank = math.ceil((len(good) + 1) * (1 - alarms) - 1e-9)
+    return float(good.sort().values[min(rank, len(good)) - 1])
 
 
 def at_threshold(scores: Tensor, labels: Tensor, limit: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from benchmarks import plan, run
 from benchmarks.changes import FRAME, changes
 from benchmarks.store import Row
 
-MODELS = ["Ear", "PatchCore, a thousandth", "PaDiM", "STFPM", "FRE"]
+MODELS = ["Ear", "Ear, no variation", "PatchCore, a thousandth", "PaDiM", "STFPM", "FRE"]
 VALIDATION = 0.2  # of the good training images (or parts) that are held out, where the datamodule draws them
 
 
@@ -34,7 +34,7 @@ def wanted(job: Row, data: plan.Dataset) -> Row:
 
 
 def robustness(
-    datasets: list[str] = ["kolektor_by_part", "magnetic_tile_by_tile", "surface_demo"],  # noqa: B006
+    datasets: list[str] = ["kolektor_by_part", "magnetic_tile_by_tile", "surface_demo", "bracket"],  # noqa: B006
     models: list[str] = MODELS,
     seeds: list[int] = [0],  # noqa: B006
     roots: dict[str, Path] = {},  # noqa: B006

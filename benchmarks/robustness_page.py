@@ -18,7 +18,7 @@ from benchmarks.changes import CLEAN, changes
 COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # Okabe and Ito's
 MARKERS = "osD^vPX"
 NOMINAL = 0.05  # share of good images above the threshold when nothing changes
-ON_OFF = {"JPEG": "quality 50", "overexposure": "2 % clipped"}  # kinds of one strength, and its name
+ON_OFF = {"JPEG": "quality 50", "highlights": "2 % clipped"}  # kinds of one strength, and its name
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:

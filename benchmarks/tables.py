@@ -29,7 +29,7 @@ Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
 # Data sets whose parts do not lie still, and the settings of Ear that are compared on them.
-MOVING = {"washer": "SurfaceDemo washer", "KolektorSDD, re-cropped": "KolektorMoving"}
+MOVING = {"bracket": "SurfaceDemo, bracket", "KolektorSDD, re-cropped": "KolektorMoving"}
 SETTINGS = (
     "Ear", "Ear, every skip", "Ear, no skips", "Ear, no mask, shallowest skip off", "Ear, no mask",
     "Ear, no mask, no skips", "Ear, random masks (RIAD's)",

@@ -20,7 +20,9 @@ def build(*, masked: bool = True) -> EarModel:
         space.use_attention("mnist")
         space.load_pretrained()
     masking = AttentionMasking(mosaic_size=4) if masked else NoMasking()
-    return EarModel(space=space, masking=masking, unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2), variation=Variation(**NONE))
+    return EarModel(
+        space=space, masking=masking, unet=SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2), variation=Variation(**NONE)
+    )
 
 
 def images(count: int, size: tuple[int, int] = (48, 80), contrast: float = 1.0) -> torch.Tensor:

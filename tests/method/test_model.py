@@ -170,7 +170,9 @@ class TestRandomMasks:
         """Return a small model with random masks."""
         torch.manual_seed(0)
         unet = SkipGatedUNet(4, 3, (4, 6, 8), patch_size=2)
-        return EarModel(space=PixelSpace(), masking=RandomMasking(), unet=unet, variation=Variation(**NONE)).train(training)
+        return EarModel(space=PixelSpace(), masking=RandomMasking(), unet=unet, variation=Variation(**NONE)).train(
+            training
+        )
 
     def test_each_place_is_recovered_by_the_pass_that_excised_it(self) -> None:
         """With a network that returns its input, only what no mask had excised could come through: nothing does."""

@@ -160,7 +160,7 @@ class EarExportMixin(ExportMixin):
             try:
                 # The ONNX model in between is gone when this is done. OpenVINO before 2026.2 looks whether it is one of
                 # torch.export's, which says by a traceback that it is not.
-                with only_warnings(__name__), only_warnings("torch.export", level=logging.ERROR):
+                with only_warnings(__name__), only_warnings("torch.export", least=logging.ERROR):
                     path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
                 description = describe(self.post_processor)
             finally:

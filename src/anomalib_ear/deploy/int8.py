@@ -90,12 +90,12 @@ class CalibrationImages:
 
 
 @contextmanager
-def only_warnings(*names: str, level: int = logging.WARNING) -> Iterator[None]:
+def only_warnings(*names: str, least: int = logging.WARNING) -> Iterator[None]:
     """Let loggers and those below them tell warnings and errors only, or what is of a higher level, for a while."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [each.level for each in loggers]
     for each in loggers:
-        each.setLevel(max(each.level, level))
+        each.setLevel(max(each.level, least))
     try:
         yield
     finally:

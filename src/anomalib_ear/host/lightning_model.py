@@ -248,15 +248,15 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         The order of the training images and the skips that are off do not depend on how often this is done.
 
         Args:
-            last: Whether training ends with this. Before that each image is calibrated by once: copies take time.
+            last: Whether training ends with this. Before that each image is calibrated by twice at most: copies take
+                time.
         """
         if self.model.is_calibrated:
             return False
         images = self._calibration_images()
         with torch.random.fork_rng(devices=[]):
-            scores = self.model.calibrate(
-                self._batches(images), self.model.calibration_copies(len(images)) if last else 1
-            )
+            copies = self.model.calibration_copies(len(images))
+            scores = self.model.calibrate(self._batches(images), copies if last else min(copies, 2))
         if isinstance(self.post_processor, EarPostProcessor):
             self.post_processor.take_training_scores(scores)
         return True
