@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.method.variation import DEFAULTS, NONE, Variation, same_draws
+from anomalib_ear.method.variation import DEFAULTS, NONE, Variation, draws_of
 
 
 def vary(image: Tensor, **strengths: float) -> Tensor:
     """Vary 400 copies of an image by these strengths alone."""
-    with same_draws():
+    with draws_of(0):
         return Variation(**{**NONE, **strengths})(image.expand(400, -1, -1, -1))
 
 
@@ -57,10 +57,10 @@ def test_noise_is_of_every_strength_up_to_the_given_one() -> None:
 
 
 def test_blur_softens_some_images() -> None:
-    """About three images in ten lose detail, the others none."""
+    """About half of the images lose detail, the others none."""
     image = torch.rand(1, 3, 32, 32)
     changed = (vary(image, blur=1.0) - image).abs().amax(dim=(1, 2, 3)) > 1e-6
-    assert 0.2 < changed.float().mean() < 0.4
+    assert 0.4 < changed.float().mean() < 0.6
 
 
 @pytest.mark.parametrize("shift", [0.05, 0.1])

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
 from anomalib_ear.method.model import EarModel
-from anomalib_ear.method.variation import same_draws
 
 # Training images that give the ranges of activations, evenly spaced.
 RANGE_IMAGES = 32
@@ -150,9 +149,8 @@ def recalibrate(
     copied, thresholds = copy.deepcopy(model), copy.deepcopy(post_processor)
     chosen = model.calibration_indices(len(images))
     copies = model.calibration_copies(len(images))
-    varied = (copy for index in chosen for copy in model.vary(torch.from_numpy(images[index]), copies))
-    with same_draws():
-        scores = copied.fit((residual(copy.numpy()) for copy in varied), copies)
+    varied = model.vary((torch.from_numpy(images[index]) for index in chosen), copies)
+    scores = copied.fit((residual(image.numpy()) for image in varied), copies)
     if take := getattr(thresholds, "take_training_scores", None):
         take(scores)
     exact: list[Tensor] = []

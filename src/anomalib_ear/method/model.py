@@ -8,6 +8,7 @@ Masking" (arXiv 2310.04010). Everything is as in the abstract where it says so; 
 calibration are ours.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from math import lcm
@@ -22,7 +23,7 @@ from anomalib_ear.method.padding import pad_to_multiple
 from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.method.spaces import Space, build_space
 from anomalib_ear.method.unet import SkipGatedUNet
-from anomalib_ear.method.variation import NONE, Variation, same_draws
+from anomalib_ear.method.variation import NONE, Variation, draws_of
 
 # Defect-free images that the model keeps, to calibrate itself by when its gates change.
 CALIBRATION_IMAGES = 32
@@ -30,8 +31,10 @@ CALIBRATION_IMAGES = 32
 # 4369 images of 640 x 256 pixels with the default's 192 channels. With all else calibration was measured to take
 # 0.2 GiB for 250 of them, 0.4 for 1000, 0.9 for 3000 and 1.3 at most.
 CALIBRATION_VALUES = 2**29
-# Each defect-free image is calibrated by as it is and, this number counted in, in varied copies.
-COPIES = 4
+# Residuals that a calibration takes at least: where there are fewer images, each comes in more varied copies. Measured
+# on 93 images of a part that lies still: an image AUROC of 0.968 with 4 copies of each, 0.980 with 8, 0.985 with 16.
+CALIBRATION_RESIDUALS = 1500
+MAX_COPIES = 16
 # Parts of the images that are scored by the statistics of the others.
 FOLDS = 5
 
@@ -246,8 +249,11 @@ class EarModel(nn.Module):
         return [int(index) for index in torch.linspace(0, count - 1, wanted)]
 
     def calibration_copies(self, count: int) -> int:
-        """Return how often each of ``count`` images is calibrated by: other images tell more than other copies."""
-        return max(min(COPIES, self._calibration_limit() // max(count, 1)), 1) if self.variation.is_on else 1
+        """Return how often each of ``count`` images is calibrated by: as it is, and in varied copies."""
+        if not self.variation.is_on or not count:
+            return 1
+        wanted = min(max(math.ceil(CALIBRATION_RESIDUALS / count), 2), MAX_COPIES)
+        return max(min(wanted, self._calibration_limit() // count), 1)
 
     def _calibration_limit(self) -> int:
         """Return the largest number of residuals that a calibration holds."""
@@ -255,21 +261,24 @@ class EarModel(nn.Module):
         values = self.space.residual_dimensions * height * width // self.position**2
         return CALIBRATION_VALUES // max(values, 1)
 
-    def vary(self, image: Tensor, copies: int) -> Iterator[Tensor]:
-        """Yield what to calibrate by: each image as it is, and then its varied copies.
+    def vary(self, images: Iterable[Tensor], copies: int) -> Iterator[Tensor]:
+        """Yield what to calibrate by: each image as it is, and then its varied copies, the same each time.
 
         Args:
-            image: Images of shape ``(N, C, H, W)``, values in [0, 1].
-            copies: How often each comes.
+            images: Batches ``(N, C, H, W)``, values in [0, 1].
+            copies: How often each image comes.
 
         Yields:
             Batches ``(N, C, H, W)``, in which copies of one image follow each other.
         """
-        every = image.repeat_interleave(copies, dim=0)
-        for part, first in zip(every.split(len(image)), range(0, len(every), len(image)), strict=True):
-            varied = self.variation(part) if copies > 1 else part
-            as_it_is = (torch.arange(first, first + len(part), device=part.device) % copies == 0).view(-1, 1, 1, 1)
-            yield torch.where(as_it_is, part, varied)
+        number = 0
+        for batch in images:
+            every = []
+            for image in batch.split(1):
+                with draws_of(number):
+                    every += [image, self.variation(image.expand(copies - 1, -1, -1, -1))]
+                number += 1
+            yield from torch.cat(every).split(len(batch))
 
     def forget(self) -> None:
         """Forget the training images that were kept and their statistics; the weights stay."""
@@ -299,8 +308,7 @@ class EarModel(nn.Module):
             images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
-        with same_draws():
-            scores = self.fit((self.residual(part) for image in images for part in self.vary(image, copies)), copies)
+        scores = self.fit(map(self.residual, self.vary(images, copies)), copies)
         self.train(training)
         if len(scores):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)

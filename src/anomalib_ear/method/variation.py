@@ -24,7 +24,7 @@ class Strengths(TypedDict, total=False):
         brightness: Relative change of the brightness.
         colour: Relative change of each colour channel on top of that.
         noise: Standard deviation of the camera's noise, as a share of the range from black to white.
-        blur: Standard deviation of the blur, in pixels of the resized image. Three images in ten are blurred.
+        blur: Standard deviation of the blur, in pixels of the resized image. Half of the images are blurred.
         shift: Shift along height and width, as a share of each.
         rotation: Rotation to either side, in degrees.
     """
@@ -41,7 +41,7 @@ DEFAULTS: Strengths = {
     "brightness": 0.2,
     "colour": 0.06,
     "noise": 0.025,
-    "blur": 1.2,
+    "blur": 2.5,
     "shift": 0.06,
     "rotation": 5.0,
 }
@@ -50,7 +50,7 @@ NONE: Strengths = {"brightness": 0, "colour": 0, "noise": 0, "blur": 0, "shift":
 # Strengths from here on make no image of the same part.
 _LIMITS: Strengths = {"brightness": 1, "colour": 1, "noise": 1, "blur": 10, "shift": 0.5, "rotation": 180}
 _MIN_BLUR = 0.4  # pixels; less changes nothing
-_BLURRED = 0.3  # share of the images that are blurred
+_BLURRED = 0.5  # share of the images that are blurred
 
 
 class Variation(nn.Module):
@@ -93,7 +93,7 @@ class Variation(nn.Module):
         Returns:
             Same shape and range.
         """
-        if not self.is_on:
+        if not self.is_on or not len(image):
             return image
         n, c = image.shape[:2]
         brightness, colour, noise = (self.strengths[name] for name in ("brightness", "colour", "noise"))
@@ -106,10 +106,10 @@ class Variation(nn.Module):
 
 
 @contextmanager
-def same_draws() -> Iterator[None]:
-    """Draw the same each time, so that a repeated calibration changes nothing; the generator stays as it was."""
+def draws_of(number: int) -> Iterator[None]:
+    """Draw what belongs to an image, the same each time, and leave the generator as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(number)
         yield
 
 
