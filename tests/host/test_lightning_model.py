@@ -26,12 +26,13 @@ NOT_WRITABLE = Path("/proc")
 TINY = {"space": "pixels", "image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
 
 
-def folder(surfaces: Path) -> Folder:
+def folder(surfaces: Path, **arguments: object) -> Folder:
     """Return the tiny surfaces as a datamodule."""
-    return Folder(
-        name="surface", root=surfaces, normal_dir="good", abnormal_dir="defective", mask_dir="masks",
-        train_batch_size=4, eval_batch_size=3, num_workers=0, val_split_mode="from_train", val_split_ratio=0.2, seed=0,
-    )  # fmt: skip
+    given = {
+        "normal_dir": "good", "abnormal_dir": "defective", "mask_dir": "masks", "train_batch_size": 4,
+        "eval_batch_size": 3, "num_workers": 0, "val_split_mode": "from_train", "val_split_ratio": 0.2, "seed": 0,
+    }  # fmt: skip
+    return Folder(name="surface", root=surfaces, **(given | arguments))
 
 
 def train(surfaces: Path, root: Path, **arguments: object) -> Ear:
