@@ -25,6 +25,7 @@ from anomalib.engine import Engine
 from lightning import seed_everything
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Mask
 
 from anomalib_ear.data import SyntheticDefectDataset
@@ -103,13 +104,19 @@ def build_model(job: Row) -> Model:
     return cls(**arguments, pre_processor=cls.configure_pre_processor(image_size=tuple(asked["image_size"])))
 
 
-def fit(job: Row, model: Model, data: Data) -> tuple[Engine, Row]:
-    """Fit the model of a job in its folder; returns the engine, which knows the device, and what the fit took."""
+def fit(job: Row, model: Model, *data: Data | DataLoader[Any]) -> tuple[Engine, Row]:
+    """Fit the model of a job in its folder; returns the engine, which knows the device, and what the fit took.
+
+    Args:
+        job: The job, with its ``folder``.
+        model: The model.
+        *data: A datamodule, or loaders of the images for training and for validation.
+    """
     seed_everything(job["arguments"]["seed"], verbose=False)
     settings = {"accelerator": "cpu", **job["arguments"]["trainer"]}
     engine = Engine(**settings, logger=False, default_root_dir=job["folder"])
     start = time.perf_counter()
-    engine.fit(model, data)
+    engine.fit(model, *data)  # type: ignore[arg-type]  # mypy takes them for all of its arguments
     return engine, {"fit_seconds": time.perf_counter() - start, "epochs": engine.trainer.current_epoch}
 
 

@@ -82,7 +82,7 @@ def threshold(good: Tensor, alarms: float = 0.05) -> float:
     """Return the score that this share of new good images exceeds; raises a ``ValueError`` if there are none.
 
     Of ``n`` images and a new one each is as likely to have the highest score, so this is the ``k``-th lowest with the
-    least ``k / (n + 1)`` that is enough. For 5 % fewer than 19 images are too few: the highest is the best there is.
+    least ``k / (n + 1)`` that is enough. Fewer than 19 images are too few for 5 %: the best there is is the highest.
     """
     if not len(good):
         msg = "a threshold needs good images that are held out, and there are none."

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What ``docs/robustness.md`` shows of the rows of ``robustness.py``: tables and a picture."""
+"""What ``docs/robustness.md`` shows of the rows of ``robustness.py`` and ``photographs.py``: tables and a picture."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,21 +18,30 @@ from benchmarks.changes import CLEAN, changes
 COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # Okabe and Ito's
 MARKERS = "osD^vPX"
 NOMINAL = 0.05  # share of good images above the threshold when nothing changes
+FEW = {  # columns of the table of few photographs, and their metrics
+    "good parts rejected": "rejected",
+    "by held-out images alone": "rejected_by_held_out_alone",
+    "defective found": "found",
+}
 ON_OFF = {"JPEG": "quality 50", "highlights": "2 % clipped"}  # kinds of one strength, and its name
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each row of a frame of ``tables.py`` and change; of each model its last version."""
     known = ["machine", "dataset", "model", "seed"]
-    last = frame.groupby(["machine", "dataset", "model"])["version"].transform("last")
     lines = [
         {name: getattr(row, name) for name in known}
         | {"change": name, "AUROC": said["image_AUROC"], "good": said["false_alarms"][1], "bad": said["found"][1]}
         | {"alarms": said["false_alarms"][0] / said["false_alarms"][1], "found": said["found"][0] / said["found"][1]}
-        for row in frame[frame["version"] == last].itertuples()
+        for row in last_versions(frame).itertuples()
         for name, said in row.changes.items()
     ]
     return pd.DataFrame(lines)
+
+
+def last_versions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of each model's last version."""
+    return frame[frame["version"] == frame.groupby(["machine", "dataset", "model"])["version"].transform("last")]
 
 
 def in_order(models: Iterable[str]) -> list[str]:
@@ -73,6 +82,24 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             seen = part.groupby(["change", "model"], sort=False)[["alarms", "found", "AUROC"]].mean().reset_index()
             cells = seen.apply(lambda row: f"{row.alarms:.0%} · {row.found:.0%} · {row.AUROC:.3f}", axis=1)
             yield f"{title} Good parts rejected · defective parts found · image AUROC:", wide(seen, cells)
+
+
+def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Lay out, machine by machine, a line for each number of photographs: mean ± standard deviation over all draws."""
+    for _, rows in last_versions(frame).groupby("machine", sort=False):
+        cells: dict[str, dict[int, str]] = {}
+        counts = []
+        for dataset, part in rows.groupby("dataset"):
+            counts.append(f"{dataset} {most(part['unseen'])} good and {most(part['defective'])} defective")
+            for title, metric in FEW.items():
+                shares = part.set_index("photographs")[metric].explode().astype(float).groupby(level=0)
+                cells[f"{dataset}: {title}"] = {
+                    count: f"{of.mean():.1%} ± {of.std(ddof=0):.1%}" for count, of in shares
+                }
+        draws = rows.explode("rejected").groupby(["dataset", "photographs"]).size()
+        title = f"Mean ± standard deviation over {most(draws)} draws. Images scored per draw: {', '.join(counts)}."
+        table = pd.DataFrame(cells).sort_index().fillna("–")
+        yield f"{origin(rows)}\n\n{title}", table.rename_axis("good photographs").reset_index()
 
 
 def most(counts: "pd.Series[int]") -> str:

@@ -165,8 +165,14 @@ def robustness(rows: Rows) -> Tables:
     yield from robustness_page.tables(frame(done)) if done else ()
 
 
+def photographs(rows: Rows) -> Tables:
+    """Lay out what Ear's threshold does with few photographs, machine by machine."""
+    done = finished(rows)
+    yield from robustness_page.few_photographs(frame(done)) if done else ()
+
+
 PAGES: dict[str, Callable[[Rows], Tables]] = {
-    "line": line, "precision": precisions, "robustness": robustness, "speed": speed,
+    "line": line, "photographs": photographs, "precision": precisions, "robustness": robustness, "speed": speed,
 }  # fmt: skip
 
 

@@ -19,19 +19,22 @@ from anomalib_ear import Ear
 from anomalib_ear.host.training import DEFAULT_EPOCHS
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention
+from benchmarks.changes import Change, changes
 from conftest import Run, cli, folder_arguments, use
 
 # Nobody can write there, not even root; a service may be started in such a folder.
 NOT_WRITABLE = Path("/proc")
+CHANGES = changes((64, 96))
 TINY = {"space": "pixels", "image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
 
 
-def folder(surfaces: Path) -> Folder:
+def folder(surfaces: Path, **arguments: object) -> Folder:
     """Return the tiny surfaces as a datamodule."""
-    return Folder(
-        name="surface", root=surfaces, normal_dir="good", abnormal_dir="defective", mask_dir="masks",
-        train_batch_size=4, eval_batch_size=3, num_workers=0, val_split_mode="from_train", val_split_ratio=0.2, seed=0,
-    )  # fmt: skip
+    given = {
+        "normal_dir": "good", "abnormal_dir": "defective", "mask_dir": "masks", "train_batch_size": 4,
+        "eval_batch_size": 3, "num_workers": 0, "val_split_mode": "from_train", "val_split_ratio": 0.2, "seed": 0,
+    }  # fmt: skip
+    return Folder(name="surface", root=surfaces, **(given | arguments))
 
 
 def train(surfaces: Path, root: Path, **arguments: object) -> Ear:
@@ -57,6 +60,13 @@ def exported(run: Run) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return run.root / "weights" / "openvino" / "model.xml"
+
+
+@pytest.fixture(scope="module")
+def both(exported: Path, run: Run) -> tuple[Ear, openvino.CompiledModel]:
+    """Return the model that was exported, and its export."""
+    compiled = openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return restored(run, skip_gates=[False, False]), compiled
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +297,21 @@ class TestExport:
         expected = engine.predict(model, data_path=path)[0]
         assert prediction.pred_score.item() == pytest.approx(expected.pred_score.item(), abs=1e-4)
         np.testing.assert_allclose(prediction.anomaly_map.squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)
+
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    def test_scores_as_the_trained_model_under_every_change(
+        self, both: tuple[Ear, openvino.CompiledModel], surfaces: Path, change: Change
+    ) -> None:
+        """Scores and maps of three photographs in other light, colour, noise, focus and place: within 1e-4."""
+        model, compiled = both
+        for index, name in enumerate(("good/000.png", "good/001.png", "defective/020.png")):
+            pixels = torch.from_numpy(np.array(Image.open(surfaces / name).convert("RGB"))).permute(2, 0, 1)
+            image = change(pixels, index)[None] / 255
+            with torch.no_grad():
+                expected = model.post_processor(model.model(model.pre_processor.transform(image)))
+            found = compiled(image.numpy())
+            for output in ("pred_score", "anomaly_map"):
+                np.testing.assert_allclose(found[output], getattr(expected, output), rtol=0, atol=1e-4)
 
     @pytest.mark.parametrize("size", [(64, 96), (131, 77)], ids=str)
     @pytest.mark.parametrize("count", [1, 2])

@@ -107,9 +107,7 @@ class TestEnds:
         restored = Ear.load_from_checkpoint(engine.best_model_path)
         assert (model.model.unet.head.weight - new_weights()).abs().mean() > 1e-4
         assert len(model.model.calibration_images) == 2
-        copies = (
-            2 if "callbacks" in trainer else MAX_COPIES
-        )  # early stopping comes after what was not known to be the last
+        copies = 2 if "callbacks" in trainer else MAX_COPIES  # nobody knows that a validation will stop training early
         assert calibrated_by_all(model, surfaces, copies)
         assert calibrated_by_all(restored, surfaces, copies)
         if trainer is not ENDS["rare validation"]:  # its checkpoint is that of the last validation
@@ -520,6 +518,49 @@ class TestLastValidation:
         """One line says what thresholds and checkpoint are worth."""
         fit(Ear(**ATTENTION), surfaces, tmp_path, **trainer)
         assert any(said in message for message in caplog.messages), caplog.messages
+
+
+class TestFewPhotographs:
+    """Too few good photographs cannot keep the promised share of false alarms."""
+
+    @pytest.mark.parametrize(
+        ("data", "said"),
+        [
+            ({}, ["rests on 16 good photographs; 19 are needed for 5 % false alarms. About one in 17 "]),
+            ({"abnormal_dir": None, "mask_dir": None, "test_split_mode": "none"}, []),  # none of the 20 is for testing
+            ({"val_split_mode": "same_as_test"}, []),
+        ],
+        ids=["too few", "enough", "defective ones too"],
+    )
+    def test_are_said_once_by_their_number(
+        self, surfaces: Path, tmp_path: Path, data: dict, said: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Both those that are trained on and those held out count; a threshold from defects needs no such number."""
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, max_epochs=2)
+        engine.fit(Ear(**ATTENTION), datamodule=folder(surfaces, **data))
+        found = [message for message in caplog.messages if "good photographs" in message]
+        assert len(found) == len(said)
+        assert all(part in message for part, message in zip(said, found, strict=True)), found
+
+    def test_nothing_is_said_of_the_threshold_of_an_earlier_training(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A training without validation has none."""
+        model = Ear(**ATTENTION)
+        fit(model, surfaces, tmp_path, max_epochs=1)
+        caplog.clear()
+        fit(model, surfaces, tmp_path, max_epochs=1, limit_val_batches=0)
+        assert not [message for message in caplog.messages if "good photographs" in message]
+
+    def test_a_validation_of_the_checkpoint_finds_the_same_threshold(self, surfaces: Path, tmp_path: Path) -> None:
+        """The scores of the training images travel in the checkpoint."""
+        model = Ear(**ATTENTION)
+        engine = fit(model, surfaces, tmp_path, max_epochs=1)
+        for again, path in ((Ear.load_from_checkpoint(engine.best_model_path), None), (Ear(), engine.best_model_path)):
+            Engine(default_root_dir=tmp_path, accelerator="cpu").validate(
+                again, datamodule=folder(surfaces), ckpt_path=path
+            )
+            assert again.post_processor.image_threshold == model.post_processor.image_threshold
 
 
 class TestOtherData:

@@ -8,12 +8,14 @@ anomalib's post-processor shifts and clamps scores: whatever lies half the valid
 the threshold at 0.5 and ties nothing.
 """
 
+import logging
 import math
 from typing import Any
 
 import torch
 from anomalib.metrics import F1AdaptiveThreshold as HostThreshold
 from anomalib.post_processing import PostProcessor
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
@@ -23,6 +25,10 @@ from anomalib_ear.method.calibration import take_sizes
 # Share of good images that alarm where the validation data has no others. The host takes their highest score. A single
 # image decides it, and the more images there are, the higher it is and the less is found.
 FALSE_ALARMS = 0.05
+# Fewer good images than these have no score that so few new ones exceed: even their highest is exceeded more often.
+ENOUGH_IMAGES = math.ceil(1 / FALSE_ALARMS) - 1
+
+logger = logging.getLogger(__name__)
 
 _MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by zero
 
@@ -33,6 +39,8 @@ class ImageThreshold(HostThreshold):
     Attributes:
         training_scores: Scores ``(n,)`` of the training images, each by the statistics of the others: a tenth of the
             photographs held out for validation is too few to tell what one in twenty exceeds.
+        good_images: Number of good images that the last threshold rests on; ``None`` where it rests on defective ones
+            too, and before there is one.
     """
 
     training_scores: Tensor
@@ -40,6 +48,7 @@ class ImageThreshold(HostThreshold):
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  # the host's
         super().__init__(**kwargs)
         self.register_buffer("training_scores", torch.empty(0))
+        self.good_images: int | None = None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         take_sizes(self, ("training_scores",), state_dict, prefix)
@@ -47,9 +56,11 @@ class ImageThreshold(HostThreshold):
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as the host's
         """Return the threshold, a scalar."""
+        self.good_images = None
         if dim_zero_cat(self.target).any():
             return super().compute()
         scores = torch.cat([dim_zero_cat(self.preds), self.training_scores.to(self.device)])
+        self.good_images = len(scores)
         self.value = conformal_quantile(scores)
         return self.value
 
@@ -61,7 +72,7 @@ def conformal_quantile(scores: Tensor) -> Tensor:
     exceeded with a probability of ``1 - k / (n + 1)`` (Vovk et al., "Algorithmic Learning in a Random World", 2005).
 
     Args:
-        scores: Scores of good images, ``(n,)``. With fewer than ``1 / FALSE_ALARMS - 1`` the highest is too low.
+        scores: Scores of good images, ``(n,)``. With fewer than ``ENOUGH_IMAGES`` the highest is too low.
     """
     rank = math.ceil((len(scores) + 1) * (1 - FALSE_ALARMS) - 1e-9)
     return scores.sort().values[min(rank, len(scores)) - 1]
@@ -89,6 +100,21 @@ class EarPostProcessor(PostProcessor):
     def take_training_scores(self, scores: Tensor) -> None:
         """Let the image threshold rest on scores of training images too, ``(n,)``; see :class:`ImageThreshold`."""
         self._image_threshold_metric.training_scores = scores
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``."""
+        del trainer, pl_module
+        count: int | None = self._image_threshold_metric.good_images  # type: ignore[assignment]  # not the host's
+        if count is None or count >= ENOUGH_IMAGES or torch.isnan(self._image_threshold):
+            return
+        logger.warning(
+            "The threshold rests on %d good photographs; %d are needed for %.0f %% false alarms. About one in %d good "
+            "parts will be called defective: train with more photographs, those for validation counted in.",
+            count,
+            ENOUGH_IMAGES,
+            100 * FALSE_ALARMS,
+            count + 1,
+        )
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:

@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Ear with few good photographs: the share of unseen good parts that its threshold rejects.
+
+    python -m benchmarks.photographs --seeds '[0, 1, 2, 3]'
+
+A row is a number of photographs of a data set and a seed, with several draws of the photographs.
+"""
+
+import copy
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from benchmarks import run
+from benchmarks.store import Row
+
+DRAWS = 5  # of a row: a process of its own for each would take longer to start than to train
+BATCH = 8  # as configs/folder.yaml has it
+# Ear validates its last epoch whatever the interval, and the threshold is of the last validation alone. Those before it
+# would calibrate and write a checkpoint each, for nothing.
+INTERVAL = {"check_val_every_n_epoch": 1000, "enable_progress_bar": False}
+
+
+def wanted(job: Row, count: int, trainer: dict[str, Any]) -> Row:
+    """Return the job of ``run.py`` for a number of photographs, trained as Ear trains where nothing is set."""
+    job = copy.deepcopy(job)
+    job["model"] += f", {count} photographs"
+    job["arguments"]["data"]["train_batch_size"] = BATCH
+    job["arguments"] |= {"photographs": count, "draws": DRAWS, "trainer": trainer | INTERVAL}
+    return job
+
+
+def photographs(
+    datasets: list[str] = ["kolektor", "magnetic_tile"],  # noqa: B006  jsonargparse shows it
+    counts: list[int] = [20, 30, 50, 100, 250],  # noqa: B006
+    seeds: list[int] = [0],  # noqa: B006
+    roots: dict[str, Path] = {},  # noqa: B006
+    trainer: dict[str, Any] = {},  # noqa: B006
+    output: Path = Path("results/photographs/photographs.jsonl"),
+    again: bool = False,
+    jobs: int = 1,
+) -> int:
+    """Make the rows that are missing; ends with 1 if a row failed.
+
+    Args:
+        datasets: Data sets: names of files in ``benchmarks/datasets``, or paths of files of your own. Only their images
+            and the size of these count; numbers of epochs do not.
+        counts: Numbers of good photographs to train and validate with.
+        seeds: Seeds; each has five draws of its own.
+        roots: Folder per data set, in place of its ``root``.
+        trainer: Settings of Lightning's trainer for every row.
+        output: File of the rows. Logs go beside it.
+        again: Whether to make every row again.
+        jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    some = run.jobs_of(*run.what(["Ear"], datasets, roots), seeds, roots, trainer)
+    every = [wanted(job, count, trainer) for count in sorted(counts, reverse=True) for job in some]  # the longest first
+    due, failed = run.make(every, output, again=again, module="benchmarks.photographs_job", at_once=jobs)
+    print(f"Made {due - failed} rows, {failed} failed, {len(every) - due} were there. Rows: {output}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(jsonargparse.auto_cli(photographs, as_positional=False))
