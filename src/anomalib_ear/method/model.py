@@ -8,6 +8,7 @@ Masking" (arXiv 2310.04010). Everything is as in the abstract where it says so; 
 calibration are ours.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
