@@ -91,11 +91,12 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             ``2 ** k`` pixels per side, or ``2 ** (k + 3)`` for features. Defaults to 16, 32, 64, 96, 128 for pixels
             and to 64, 96, 128 for features.
         variation: How far the images of training and calibration are varied, so that a change of light, colour, noise,
-            focus or place up to that is no defect: ``brightness`` (relative change, 0.25), ``colour`` (relative change
-            of each channel, 0.06), ``noise`` (standard deviation as a share of the range from black to white, 0.025),
-            ``blur`` (standard deviation in pixels of the resized image, 2.5), ``shift`` (share of the image's height
-            and width, 0.08) and ``rotation`` (degrees to either side, 6). What is left out has its default, 0 switches
-            it off. ``True`` for all defaults, ``False`` for none.
+            focus, place or compression up to that is no defect: ``brightness`` (relative change, 0.3), ``colour``
+            (relative change of each channel, 0.06), ``noise`` (standard deviation as a share of the range from black
+            to white, 0.025), ``blur`` (standard deviation in pixels of the resized image, 3), ``shift`` (share of the
+            image's height and width, 0.08), ``rotation`` (degrees to either side, 8) and ``jpeg`` (what the quality of
+            compression loses of 100, 75). What is left out has its default, 0 switches it off. ``True`` for all
+            defaults, ``False`` for none.
         learning_rate: Peak learning rate of AdamW's one-cycle schedule.
         seed: Seed of the weights and of the order of the training images; ``None`` for a new one each time. Splits
             are the datamodule's (``--data.seed``).

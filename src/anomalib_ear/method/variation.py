@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TypedDict
 
 import torch
-from kornia.augmentation import RandomAffine, RandomGaussianBlur
+from kornia.augmentation import RandomAffine, RandomGaussianBlur, RandomJPEG
 from torch import Tensor, nn
 
 
@@ -23,10 +23,12 @@ class Strengths(TypedDict, total=False):
     Args:
         brightness: Relative change of the brightness.
         colour: Relative change of each colour channel on top of that.
-        noise: Standard deviation of the camera's noise, as a share of the range from black to white.
+        noise: Standard deviation of the camera's noise, as a share of the range from black to white: of that which all
+            channels share, and of each channel's own. Half of the images have it.
         blur: Standard deviation of the blur, in pixels of the resized image. Half of the images are blurred.
         shift: Shift along height and width, as a share of each.
         rotation: Rotation to either side, in degrees.
+        jpeg: What the quality of JPEG's compression loses of 100. Three images in ten are compressed.
     """
 
     brightness: float
@@ -35,28 +37,32 @@ class Strengths(TypedDict, total=False):
     blur: float
     shift: float
     rotation: float
+    jpeg: float
 
 
-# A fifth more than the changes that a line is to stand: 20 % of light, 5 % of colour, 5 grey levels of noise, a blur of
-# 2 pixels, 6 % of the side, 5 degrees. At the bound itself every good part of an object that lies still is rejected.
+# A fifth to a half beyond what a line is to stand: 20 % of light, 5 % of colour, 5 grey levels of noise, a blur of 2
+# pixels, 6 % of the side, 5 degrees, JPEG's quality of 50. At the bound itself good parts that lie still are rejected.
 DEFAULTS: Strengths = {
-    "brightness": 0.25,
+    "brightness": 0.3,
     "colour": 0.06,
     "noise": 0.025,
-    "blur": 2.5,
+    "blur": 3.0,
     "shift": 0.08,
-    "rotation": 6.0,
+    "rotation": 8.0,
+    "jpeg": 75.0,
 }
-NONE: Strengths = {"brightness": 0, "colour": 0, "noise": 0, "blur": 0, "shift": 0, "rotation": 0}
+NONE: Strengths = {"brightness": 0, "colour": 0, "noise": 0, "blur": 0, "shift": 0, "rotation": 0, "jpeg": 0}
 
 # Strengths from here on make no image of the same part.
-_LIMITS: Strengths = {"brightness": 1, "colour": 1, "noise": 1, "blur": 10, "shift": 0.5, "rotation": 180}
+_LIMITS: Strengths = {"brightness": 1, "colour": 1, "noise": 1, "blur": 10, "shift": 0.5, "rotation": 180, "jpeg": 99}
 _MIN_BLUR = 0.4  # pixels; less changes nothing
 _BLURRED = 0.5  # share of the images that are blurred
+_NOISY = 0.5  # share of the images that have more noise: others are smoother than any with noise would be
+_COMPRESSED = 0.3  # share of the images that are compressed
 
 
 class Variation(nn.Module):
-    """Vary light, colour, noise, focus and place of images, each image by draws of its own from torch's generator.
+    """Vary light, colour, noise, focus, place and compression, each image by draws of its own from torch's generator.
 
     What comes into view at a border is the reflection of what is inside.
 
@@ -83,6 +89,8 @@ class Variation(nn.Module):
         self.blur = RandomGaussianBlur(
             2 * math.ceil(3 * blur) + 1, (min(_MIN_BLUR, blur), max(blur, 1e-3)), p=_BLURRED if blur else 0.0
         )
+        jpeg = self.strengths["jpeg"]
+        self.compress = RandomJPEG((100.0 - jpeg, 100.0), p=_COMPRESSED if jpeg else 0.0)
         self.is_on = any(self.strengths.values())
 
     @torch.no_grad()
@@ -103,8 +111,11 @@ class Variation(nn.Module):
             image = self.move(image)
         image = self.blur(image)
         gain = (1 + brightness * _uniform(n, 1)) * (1 + colour * _uniform(n, c))
-        grain = torch.randn(image.shape) * noise * torch.rand(n, 1, 1, 1)  # drawn where the generator is
-        return (image * gain.to(image) + grain.to(image)).clamp(0, 1)
+        # That of a grey camera is the same in all channels. Drawn where the generator is.
+        common, own = (torch.rand(n, 1, 1, 1) * torch.randn(n, k, *image.shape[2:]) for k in (1, c))
+        grain = noise * (common + own) * (torch.rand(n, 1, 1, 1) < _NOISY)
+        varied: Tensor = self.compress((image * gain.to(image) + grain.to(image)).clamp(0, 1))
+        return varied
 
 
 @contextmanager
