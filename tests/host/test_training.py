@@ -27,6 +27,7 @@ from anomalib_ear.host.training import DEFAULT_EPOCHS, one_cycle
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention, write_weights
 from anomalib_ear.method.model import MAX_COPIES
+from anomalib_ear.method.variation import DEFAULTS
 from conftest import REPOSITORY, folder_arguments
 
 ATTENTION = TINY | {"space": "mnist"}
@@ -610,3 +611,22 @@ def test_an_impossible_size_is_refused(size: tuple[int, ...]) -> None:
     """The error names the argument."""
     with pytest.raises(ValueError, match="image_size must be two positive"):
         Ear(image_size=size)
+
+
+class TestVariation:
+    """How far images are varied belongs to the checkpoint."""
+
+    def test_a_checkpoint_brings_its_own(self, surfaces: Path, tmp_path: Path) -> None:
+        """A given strength is kept, what was left out has its default; another one is refused."""
+        engine = fit(Ear(**ATTENTION, variation={"shift": 0}), surfaces, tmp_path, max_epochs=1)
+        restored = Ear.load_from_checkpoint(engine.best_model_path)
+        assert restored.model.variation.strengths == DEFAULTS | {"shift": 0}
+        with pytest.raises(ValueError, match="trained with variation="):
+            engine.test(
+                Ear(**ATTENTION, variation=False), datamodule=folder(surfaces), ckpt_path=engine.best_model_path
+            )
+
+    def test_a_wrong_strength_is_named(self) -> None:
+        """Before anything is read."""
+        with pytest.raises(ValueError, match="rotation must be from 0 to 180, got 200"):
+            Ear(variation={"rotation": 200})

@@ -191,3 +191,60 @@ class TestRandomMasks:
         """Another draw, another score; the attention's mask gives the same score always."""
         model = self.riad().eval()
         assert model(images(1)).pred_score != model(images(1)).pred_score
+
+
+class TestVariedCalibration:
+    """What varied copies change in a model, and what they leave."""
+
+    def test_a_grainy_camera_scores_lower(self) -> None:
+        """Good images with more noise than in training stand out less if calibration saw the like."""
+        grainy = (images(12) + 0.04 * torch.randn(12, 3, 48, 80, generator=torch.Generator().manual_seed(2))).clamp(
+            0, 1
+        )
+        scores = []
+        for noise in (0, 0.06):
+            model = build()
+            model(images(12))
+            model.eval().variation = Variation(**{**NONE, "noise": noise})
+            model.calibrate(images(12).split(4), copies=16 if noise else 1)
+            scores.append(model(grainy).pred_score.mean())
+        assert scores[1] < scores[0] - 0.05
+
+    def test_the_first_copy_is_the_image(self) -> None:
+        """Copies of an image follow each other; all but the first are varied."""
+        model = build()
+        model.variation = Variation()
+        varied = torch.cat(list(model.vary(images(3).split(2), copies=3)))
+        assert torch.equal(varied[::3], images(3))
+        assert all(not torch.equal(varied[i], varied[i - i % 3]) for i in range(9) if i % 3)
+
+    def test_copies_are_the_same_each_time(self) -> None:
+        """They depend neither on the size of the batches nor on what was drawn before, and draw nothing themselves."""
+        model = build()
+        model.variation = Variation()
+        whole = torch.cat(list(model.vary([images(5)], copies=2)))
+        state = torch.random.get_rng_state()
+        parts = torch.cat(list(model.vary(images(5).split(2), copies=2)))
+        torch.testing.assert_close(parts, whole)
+        assert torch.equal(torch.random.get_rng_state(), state)
+
+    @pytest.mark.parametrize(("count", "copies"), [(0, 1), (20, 16), (250, 6), (600, 2), (3000, 2)])
+    def test_few_images_come_in_more_copies(self, count: int, copies: int) -> None:
+        """Large sets need few copies; without variation there is one of each."""
+        model = build()
+        assert model.calibration_copies(count) == 1
+        model.variation = Variation()
+        assert model.calibration_copies(count) == copies
+
+    def test_images_are_scored_by_the_statistics_of_others(self) -> None:
+        """An odd image among the training images scores as it would if it were new."""
+        model = build().eval()
+        some = images(20)
+        some[7] = 1 - some[7].roll(5, dims=-1) * torch.linspace(0.5, 1.5, 80)
+        scores = model.calibrate(some.split(4))
+        assert scores.shape == (20,)
+        others = torch.cat([some[:4], some[8:]])  # without its neighbours, which are left out with it
+        model.calibrate(others.split(4))
+        assert torch.isclose(scores[7], model(some[7:8]).pred_score[0], atol=1e-4)
+        model.calibrate(some.split(4))
+        assert scores[7] > model(some[7:8]).pred_score[0]
