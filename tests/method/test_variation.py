@@ -120,6 +120,22 @@ def test_defaults_stay_in_range() -> None:
     assert varied.max() <= 1
 
 
+def test_mixed_precision_varies_alike(dot: Tensor) -> None:
+    """A training in bfloat16 moves parts to the same place."""
+    varied = []
+    for enabled in (False, True):
+        with draws_of(0), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            varied.append(Variation()(dot.expand(8, -1, -1, -1)))
+    assert torch.equal(*varied)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 64)], ids=str)
+def test_small_images_are_varied(size: tuple[int, int]) -> None:
+    """An image may be smaller than the kernel that blurs it."""
+    image = torch.rand(16, 3, *size)
+    assert Variation()(image).shape == image.shape
+
+
 def test_all_zero_changes_nothing(dot: Tensor) -> None:
     """Switched off, images come back to the last bit."""
     assert torch.equal(Variation(**NONE)(dot), dot)

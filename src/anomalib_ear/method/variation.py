@@ -87,7 +87,10 @@ class Variation(nn.Module):
         shift, rotation, blur = (self.strengths[name] for name in ("shift", "rotation", "blur"))
         self.move = RandomAffine(rotation, translate=(shift, shift), padding_mode="reflection", p=1.0)
         self.blur = RandomGaussianBlur(
-            2 * math.ceil(3 * blur) + 1, (min(_MIN_BLUR, blur), max(blur, 1e-3)), p=_BLURRED if blur else 0.0
+            2 * math.ceil(3 * blur) + 1,
+            (min(_MIN_BLUR, blur), max(blur, 1e-3)),
+            border_type="replicate",  # a reflection needs images that are larger than the kernel
+            p=_BLURRED if blur else 0.0,
         )
         jpeg = self.strengths["jpeg"]
         self.compress = RandomJPEG((100.0 - jpeg, 100.0), p=_COMPRESSED if jpeg else 0.0)
@@ -105,6 +108,10 @@ class Variation(nn.Module):
         """
         if not self.is_on or not len(image):
             return image
+        with torch.autocast(image.device.type, enabled=False):  # in bfloat16 positions would be off by pixels
+            return self._vary(image)
+
+    def _vary(self, image: Tensor) -> Tensor:
         n, c = image.shape[:2]
         brightness, colour, noise = (self.strengths[name] for name in ("brightness", "colour", "noise"))
         if self.strengths["shift"] or self.strengths["rotation"]:
