@@ -88,7 +88,7 @@ def test_shift_is_a_share_of_each_side(dot: Tensor, shift: float) -> None:
     found = places(vary(dot, shift=shift)).abs().amax(dim=0)
     height, width = dot.shape[-2:]
     for most, side in zip(found.tolist(), (height, width), strict=True):
-        assert 0.9 * shift * side < most <= 1.02 * shift * side  # a library may count from pixel to pixel
+        assert 0.9 * shift * side < most <= 1.03 * shift * side  # a side may be counted from pixel to pixel
 
 
 def test_rotation_is_in_degrees(dot: Tensor) -> None:
