@@ -22,7 +22,8 @@ def row(model: str = "Ear", seed: int = 0, auroc: float = 0.5, **others: object)
     """Return as much of a row as a table needs."""
     made: dict[str, Any] = {
         "model": model, "dataset": "D", "seed": seed, "machine": "one", "threads": 1, "fingerprint": "f",
-        "date": "2026-01-01", "arguments": {"seed": seed}, "metrics": {"image_AUROC": auroc, "fit_seconds": 10 * auroc},
+        "versions": {}, "command": "", "date": "2026-01-01", "arguments": {"seed": seed},
+        "metrics": {"image_AUROC": auroc, "fit_seconds": 10 * auroc},
     }  # fmt: skip
     return made | others
 
