@@ -6,6 +6,7 @@
 import pytest
 import torch
 
+from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.masking import NoMasking, RandomMasking
 from anomalib_ear.method.model import CALIBRATION_IMAGES, EarModel, Prediction, Recovery, build_model
 from anomalib_ear.method.spaces import FeatureSpace, PixelSpace
@@ -236,6 +237,19 @@ class TestVariedCalibration:
         assert model.calibration_copies(count) == 1
         model.variation = Variation()
         assert model.calibration_copies(count) == copies
+
+    @pytest.mark.parametrize("count", [10, 60, 100, 1000])
+    def test_no_image_is_without_a_varied_copy(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where residuals are limited, fewer images are taken, each with a copy: else large sets would be brittle."""
+        model = build()
+        model.variation = Variation()
+        model.keep_for_calibration(images(1))
+        residuals = model.space.residual_dimensions * 48 * 80 // model.position**2
+        monkeypatch.setattr(torch_model, "CALIBRATION_VALUES", 100 * residuals)
+        taken = model.calibration_indices(count)
+        copies = model.calibration_copies(len(taken))
+        assert len(taken) == min(count, 50)
+        assert 2 <= copies <= 100 // len(taken)
 
     def test_images_are_scored_by_the_statistics_of_others(self) -> None:
         """An odd image among the training images scores as it would if it were new."""

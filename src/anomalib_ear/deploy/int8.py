@@ -148,7 +148,7 @@ def recalibrate(
     residual = _quantized_residual(model, images, size)
     copied, thresholds = copy.deepcopy(model), copy.deepcopy(post_processor)
     chosen = model.calibration_indices(len(images))
-    copies = model.calibration_copies(len(images))
+    copies = model.calibration_copies(len(chosen))
     varied = model.vary((torch.from_numpy(images[index]) for index in chosen), copies)
     scores = copied.fit((residual(image.numpy()) for image in varied), copies)
     if take := getattr(thresholds, "take_training_scores", None):

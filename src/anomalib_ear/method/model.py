@@ -244,7 +244,8 @@ class EarModel(nn.Module):
 
     def calibration_indices(self, count: int) -> list[int]:
         """Choose which of ``count`` training images to calibrate by: evenly spaced ones where all are too many."""
-        wanted = max(min(count, self._calibration_limit()), 1)
+        least = 2 if self.variation.is_on else 1  # no image without a varied copy, however many there are
+        wanted = max(min(count, self._calibration_limit() // least), 1)
         return [int(index) for index in torch.linspace(0, count - 1, wanted)]
 
     def calibration_copies(self, count: int) -> int:
@@ -252,7 +253,7 @@ class EarModel(nn.Module):
         if not self.variation.is_on or not count:
             return 1
         wanted = min(max(round(CALIBRATION_RESIDUALS / count), 2), MAX_COPIES)
-        return max(min(wanted, self._calibration_limit() // count), 1)
+        return max(min(wanted, self._calibration_limit() // count), 2)
 
     def _calibration_limit(self) -> int:
         """Return the largest number of residuals that a calibration holds."""
