@@ -183,7 +183,7 @@ def test_parts_are_cropped_at_places_of_their_own(kolektor: Path, tmp_path: Path
         recrop(tmp_path, tmp_path / "new")
 
 
-@pytest.mark.skipif(not (SHARED_DATA / "kolektor").exists(), reason="KolektorSDD is not here")
+@pytest.mark.skipif(not (SHARED_DATA / "kolektor").exists(), reason="KolektorSDD's licence keeps it out of the project")
 def test_kolektor_that_moves_is_split_by_part(tmp_path: Path) -> None:
     """Its datamodule reads it, and parts that are the same are on one side."""
     recrop(SHARED_DATA / "kolektor", tmp_path / "moving")
