@@ -150,7 +150,7 @@ def recalibrate(
     chosen = model.calibration_indices(len(images))
     copies = model.calibration_copies(len(chosen))
     varied = model.vary((torch.from_numpy(images[index]) for index in chosen), copies)
-    scores = copied.fit((residual(image.numpy()) for image in varied), copies)
+    scores = copied.anomaly_map.fit((residual(image.numpy()) for image in varied), copies, copied.position)
     if take := getattr(thresholds, "take_training_scores", None):
         take(scores)
     exact: list[Tensor] = []

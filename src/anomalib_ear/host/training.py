@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_ear.method.model import DIVERGED
+from anomalib_ear.method.calibration import DIVERGED
 
 if TYPE_CHECKING:
     from anomalib_ear.host.lightning_model import Ear

@@ -28,6 +28,8 @@ CELL = 2
 MAX_CELLS = 20
 # Images whose residuals are looked at together in calibration.
 PART = 64
+# Parts of the images that are scored by the statistics of the others.
+FOLDS = 5
 # Each cell's second moment is drawn towards that over all cells, which weighs as much as this many residuals per
 # direction: a cell with fewer has mostly the shared one.
 PRIOR = 2
@@ -41,6 +43,11 @@ STEEPNESS = 0.2
 # of standard deviations off, and a map of ones would tell nothing.
 _STRAIGHT = 8.0
 _TINY = 1e-12
+
+DIVERGED = (
+    "training diverged: the loss or what is recovered is no longer a finite number. Lower learning_rate "
+    "(--model.learning_rate) and train again."
+)
 
 
 def image_score(anomaly_map: Tensor) -> Tensor:
@@ -127,6 +134,37 @@ class AnomalyMapGenerator(nn.Module):
         variance = variance + shared * lengths.var(correction=0)
         self.std = variance.sqrt().clamp(min=1e-3)
 
+    def fit(self, residuals: Iterable[Tensor], copies: int, position: int) -> Tensor:
+        """Take the statistics of all residuals, and score each image by those of others.
+
+        Args:
+            residuals: Batches ``(N, K, h, w)``; ``copies`` of each image follow each other, the first as it is.
+            copies: How many there are of each image.
+            position: Side in pixels of the square that one position of a residual stands for.
+
+        Returns:
+            Scores ``(n,)`` in [0, 1) of the images as they are, each by the statistics of other images: what new
+            images would score. (Images beside each other are often of the same part, and are left out together.)
+
+        Raises:
+            ValueError: If a residual is not finite.
+        """
+        # In half precision: residuals take as much memory as the images themselves.
+        parts = list(regroup(residuals))
+        if not all(part.isfinite().all() for part in parts):
+            raise ValueError(DIVERGED)
+        count = sum(map(len, parts)) // copies
+        scores = []
+        for fold in torch.arange(count).tensor_split(min(FOLDS, count)) if count > 1 else []:
+            first, last = int(fold[0]) * copies, (int(fold[-1]) + 1) * copies
+            self.calibrate([*_rows(parts, 0, first), *_rows(parts, last, count * copies)])
+            held_out = torch.cat(list(_rows(parts, first, last)))[::copies]
+            size = (held_out.shape[-2] * position, held_out.shape[-1] * position)
+            scores += [image_score(self(residual.float(), size)) for residual in held_out.split(8)]
+        if count:
+            self.calibrate(parts)
+        return torch.cat(scores) if scores else torch.empty(0)
+
     def length(self, residuals: Tensor) -> Tensor:
         """Return the logarithm of the Mahalanobis length, ``(N, K, h, w)`` → ``(N, 1, h, w)``."""
         height, width = residuals.shape[-2:]
@@ -187,6 +225,14 @@ def regroup(batches: Iterable[Tensor]) -> Iterator[Tensor]:
             part = None
     if part is not None:
         yield part[:filled]
+
+
+def _rows(parts: Iterable[Tensor], first: int, last: int) -> Iterator[Tensor]:
+    """Yield what lies between two rows of parts that follow each other, without copying."""
+    for part in parts:
+        if len(rows := part[max(first, 0) : max(last, 0)]):
+            yield rows
+        first, last = first - len(part), last - len(part)
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:

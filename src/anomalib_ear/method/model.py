@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, regroup, take_sizes
+from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, take_sizes
 from anomalib_ear.method.masking import WITHOUT_ATTENTION, AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.padding import pad_to_multiple
 from anomalib_ear.method.precision import has_bfloat16
@@ -34,13 +34,6 @@ CALIBRATION_VALUES = 2**29
 # part that lies still the image AUROC was 0.968 with 4 copies of each, 0.980 with 8, 0.985 with 16.
 CALIBRATION_RESIDUALS = 1500
 MAX_COPIES = 16
-# Parts of the images that are scored by the statistics of the others.
-FOLDS = 5
-
-DIVERGED = (
-    "training diverged: the loss or what is recovered is no longer a finite number. Lower learning_rate "
-    "(--model.learning_rate) and train again."
-)
 
 
 class Prediction(NamedTuple):
@@ -298,7 +291,7 @@ class EarModel(nn.Module):
                 images that were kept.
 
         Returns:
-            Scores of the images, see :meth:`fit`.
+            Scores of the images, see :meth:`AnomalyMapGenerator.fit`.
 
         Raises:
             ValueError: If a residual is not finite.
@@ -308,46 +301,13 @@ class EarModel(nn.Module):
             images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
-        scores = self.fit(map(self.residual, self.vary(images, copies)), copies)
+        residuals = map(self.residual, self.vary(images, copies))
+        scores = self.anomaly_map.fit(residuals, copies, self.position)
         self.train(training)
         if len(scores):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
             self.is_calibrated = True
         return scores
-
-    def fit(self, residuals: Iterable[Tensor], copies: int) -> Tensor:
-        """Fit the anomaly map to residuals of defect-free images.
-
-        Args:
-            residuals: Batches ``(N, K, h, w)``; ``copies`` of each image follow each other, the first as it is.
-            copies: How many there are of each image.
-
-        Returns:
-            Scores ``(n,)`` in [0, 1) of the images as they are, each by the statistics of other images: what the
-            residuals of new images would score. (Images beside each other are often of the same part, and are left
-            out together.)
-
-        Raises:
-            ValueError: If a residual is not finite.
-        """
-        # In half precision: residuals take as much memory as the images themselves.
-        parts = list(regroup(residuals))
-        if not all(part.isfinite().all() for part in parts):
-            raise ValueError(DIVERGED)
-        count = sum(map(len, parts)) // copies
-        scores = []
-        for fold in torch.arange(count).tensor_split(min(FOLDS, count)) if count > 1 else []:
-            first, last = int(fold[0]) * copies, (int(fold[-1]) + 1) * copies
-            self.anomaly_map.calibrate([*_rows(parts, 0, first), *_rows(parts, last, count * copies)])
-            held_out = torch.cat(list(_rows(parts, first, last)))[::copies]
-            scores += [self._score_padded(residual.float()) for residual in held_out.split(8)]
-        if count:
-            self.anomaly_map.calibrate(parts)
-        return torch.cat(scores) if scores else torch.empty(0)
-
-    def _score_padded(self, residual: Tensor) -> Tensor:
-        """Score images whose sides are multiples of the stride, or as if they were: ``(N, K, h, w)`` → ``(N,)``."""
-        return self.score(residual, (residual.shape[-2] * self.position, residual.shape[-1] * self.position)).pred_score
 
     def set_gates(self, gates: Sequence[bool]) -> None:
         """Open and close skips of a trained model, and calibrate it anew.
@@ -365,14 +325,6 @@ class EarModel(nn.Module):
         take_sizes(self, ("calibration_images",), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.is_calibrated = True
-
-
-def _rows(parts: Iterable[Tensor], first: int, last: int) -> Iterator[Tensor]:
-    """Yield what lies between two rows of parts that follow each other, without copying."""
-    for part in parts:
-        if len(rows := part[max(first, 0) : max(last, 0)]):
-            yield rows
-        first, last = first - len(part), last - len(part)
 
 
 def _recalibrate(model: EarModel, _: object) -> None:
