@@ -16,9 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,10 +270,8 @@ def on_line(task: str, model: ear.DeployedModel, files: dict[Path, Path], folder
     """Do a task on as many images as there are files; returns how many."""
     if task == TASKS[0]:
         image = np.random.default_rng(0).random((1, 3, *(model.size or (256, 256))), dtype=np.float32)
-        for _ in files:
-            model.start(image, Future())
-        model.wait()
-        return len(files)
+        with ThreadPoolExecutor(model.num_requests) as threads:
+            return sum(1 for _ in threads.map(model.infer, repeat(image, len(files))))
     for _, scores in ear.Line(model, folder, heat_maps=task == TASKS[2], anomaly_maps=False).run(files):
         if isinstance(scores, Exception):
             raise scores

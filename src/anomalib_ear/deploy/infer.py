@@ -11,14 +11,13 @@ inference and writing overlap; memory holds a few photographs, however many ther
 
 import hashlib
 import io
-import os
 import sys
-from collections import deque
+from collections import Counter
 from collections.abc import Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 import jsonargparse
 import numpy as np
@@ -27,14 +26,10 @@ from tqdm import tqdm
 
 from anomalib_ear.deploy.photographs import as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError, grey, heat_map, is_ours, picture_path, save
-from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
 from anomalib_ear.deploy.scores import ScoreTable
 from anomalib_ear.images import read_image
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-LABELS = ("good", "defective")
 # Processes ended by Ctrl-C have this status.
 _INTERRUPTED = 130
 
@@ -44,14 +39,12 @@ class Scores(NamedTuple):
 
     Attributes:
         path: As found under the input.
-        raw: Score before normalisation in [0, 1), ``None`` where the model does not say its threshold.
-        normalised: Score in [0, 1), where 0.5 is the trained threshold.
+        prediction: What the model says.
         digest: SHA-256 of the photograph's file, hexadecimal.
     """
 
     path: Path
-    raw: float | None
-    normalised: float
+    prediction: Prediction
     digest: str
 
 
@@ -68,71 +61,35 @@ class Line:
     def __init__(self, model: DeployedModel, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
         self.model, self.output = model, output
         self.heat_maps, self.anomaly_maps = heat_maps, anomaly_maps
-        self.workers = os.cpu_count() or 1
-        # Photographs in work at any time: enough to keep every thread busy, whatever the folder's size.
-        self.max_pending = self.model.num_requests + 2 * self.workers
 
     def run(self, files: dict[Path, Path]) -> Generator[tuple[Path, Scores | Exception]]:
-        """Yield scores in the order of the files, or why there are none."""
-        pending: deque[tuple[Path, Future[Scores]]] = deque()
-        with ThreadPoolExecutor(self.workers) as writers:
-            try:
-                with ThreadPoolExecutor(self.workers) as decoders:
-                    try:
-                        for name, file in files.items():
-                            if len(pending) == self.max_pending:
-                                yield _result(*pending.popleft())
-                            scored: Future[Scores] = Future()
-                            pending.append((name, scored))
-                            decoders.submit(self._start, name, file, scored, writers)
-                        while pending:
-                            yield _result(*pending.popleft())
-                    finally:
-                        for _, scored in pending:
-                            scored.cancel()
-            finally:
-                self.model.wait()  # all that was decoded must be inferred before the writers end
+        """Yield scores in the order of the files, or why there are none.
 
-    def _start(self, name: Path, file: Path, scored: "Future[Scores]", writers: ThreadPoolExecutor) -> None:
-        """Decode a photograph and start inference."""
-        if not scored.set_running_or_notify_cancel():
-            return
-        try:
-            digest = sha256(file)  # before it is read, so that a later run notices a change in between
-            pixels = read_image(file)
-            image = self.model.prepare(pixels)
-            photograph = grey(pixels) if self.heat_maps else None
-            del pixels  # many times larger than what is needed of it
-            inferred: Future[dict[str, NDArray[np.float32]]] = Future()
-            inferred.add_done_callback(
-                lambda done: writers.submit(self._finish, name, photograph, digest, done, scored)
-            )
-            self.model.start(image, inferred)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with a file, the run goes on
-            scored.set_exception(error)
+        Raises:
+            CannotWriteError: If a picture cannot be written.
+        """
+        with closing(in_order(self._score, files.items(), self.model.num_threads)) as results:
+            for name, result in zip(files, results, strict=True):
+                if isinstance(result, CannotWriteError):
+                    raise result
+                yield name, result
 
-    def _finish(
-        self,
-        name: Path,
-        photograph: Image.Image | None,
-        digest: str,
-        inferred: "Future[dict[str, NDArray[np.float32]]]",
-        scored: "Future[Scores]",
-    ) -> None:
-        """Write pictures and hand over the score, in this order: a photograph with a score has its pictures."""
-        try:
-            outputs = inferred.result()
-            score = float(outputs["pred_score"].item())
-            anomaly_map = outputs["anomaly_map"].squeeze()
-            paths = self.pictures(name)
-            if self.anomaly_maps:
-                levels = (anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
-                save(Image.fromarray(levels), paths["anomaly_maps"])
-            if photograph is not None:
-                save(heat_map(photograph, anomaly_map), paths["heat_maps"])
-            scored.set_result(Scores(name, self.model.raw(score), score, digest))
-        except Exception as error:  # noqa: BLE001  the run reports it and goes on
-            scored.set_exception(error)
+    def _score(self, named: tuple[Path, Path]) -> Scores:
+        """Score a photograph and write its pictures first: one with a score has them."""
+        name, file = named
+        digest = sha256(file)  # before it is read, so that a later run notices a change in between
+        pixels = read_image(file)
+        image = self.model.prepare(pixels)
+        photograph = grey(pixels) if self.heat_maps else None
+        del pixels  # many times larger than what is needed of it
+        prediction = self.model.infer(image)
+        paths = self.pictures(name)
+        if self.anomaly_maps:
+            levels = (prediction.anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
+            save(Image.fromarray(levels), paths["anomaly_maps"])
+        if photograph is not None:
+            save(heat_map(photograph, prediction.anomaly_map), paths["heat_maps"])
+        return Scores(name, prediction, digest)
 
     def pictures(self, name: Path) -> dict[str, Path]:
         """Return where a photograph's pictures are written, by their kind."""
@@ -158,23 +115,11 @@ class Line:
             except OSError:
                 return False  # scoring it says why
 
-        with ThreadPoolExecutor(self.workers) as readers:
+        with ThreadPoolExecutor(self.model.num_threads) as readers:
             same = tqdm(
                 readers.map(is_same, digests), desc="compare", total=len(digests), unit="image", disable=not digests
             )
             return {name for name, is_the_same in zip(digests, same, strict=True) if not is_the_same}
-
-
-def _result(name: Path, scored: "Future[Scores]") -> tuple[Path, Scores | Exception]:
-    """Wait for a photograph.
-
-    Raises:
-        CannotWriteError: If its pictures cannot be written.
-    """
-    error = scored.exception()
-    if isinstance(error, CannotWriteError):
-        raise error
-    return name, (error if isinstance(error, Exception) else scored.result())
 
 
 def sha256(file: Path) -> str:
@@ -211,21 +156,20 @@ def infer(
     Returns:
         Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
     """
-    if not 0 <= threshold <= 1:
-        msg = f"threshold must lie in [0, 1], got {threshold}; 0.5 is the trained one."
-        raise ValueError(msg)
+    check_threshold(threshold)
     if output.exists() and not output.is_dir():
         msg = f"--output {output} is a file: give a folder."
         raise NotADirectoryError(msg)
     found = find(input)
-    line = Line(DeployedModel(model, hint, precision), output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
+    deployed = DeployedModel(model, hint, precision, threshold)
+    line = Line(deployed, output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
     run = {"model": DeployedModel.digest(model), "threshold": threshold, "precision": precision}
     table = ScoreTable(output, run, resume=resume)
     for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
         for text in texts:
             _say(f"{kind}: {text}", sys.stderr)
     failed = [*found.unreachable]
-    counts = dict.fromkeys(LABELS, 0)
+    counts: Counter[Label] = Counter()
     status = 0
     try:
         files = _to_do(line, table, found.files) if resume else found.files
@@ -235,10 +179,10 @@ def infer(
                     failed.append(f"{files[name]}: {' '.join(str(result).split())}")
                     tqdm.write(f"not scored: {as_one_line(failed[-1])}", file=sys.stderr)
                     continue
-                label = LABELS[result.normalised > threshold]
-                counts[label] += 1
-                raw = "" if result.raw is None else f"{result.raw:.6f}"
-                table.append((as_text(name), raw, f"{result.normalised:.6f}", label, result.digest))
+                part = result.prediction
+                counts[part.label] += 1
+                raw = "" if part.raw_score is None else f"{part.raw_score:.6f}"
+                table.append((as_text(name), raw, f"{part.score:.6f}", part.label, result.digest))
     except KeyboardInterrupt:
         _say("Interrupted; --resume true goes on.", sys.stderr)
         status = _INTERRUPTED

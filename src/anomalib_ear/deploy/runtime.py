@@ -4,19 +4,28 @@
 """An exported model where it is used: neither torch nor anomalib, only openvino, numpy and pillow."""
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from queue import SimpleQueue
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from anomalib_ear.images import read_image
+
+# A file's path, or pixels (H, W) or (H, W, 3) in RGB: uint8, uint16, or floats in [0, 1].
+Photograph: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
+Label: TypeAlias = Literal["good", "defective"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Section of an exported model's metadata.
 METADATA = "anomalib_ear"
@@ -24,26 +33,62 @@ METADATA = "anomalib_ear"
 _BEGINNING = 4096
 
 
-class DeployedModel:
-    """An exported model, compiled.
-
-    Args:
-        path: OpenVINO model (``.xml``).
-        hint: What to compile for.
-        precision: Precision of the arithmetic; ``None`` for the one that scores and thresholds were made with.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a model says of a photograph.
 
     Attributes:
+        score: Normalised score in [0, 1), where 0.5 is the trained threshold.
+        raw_score: Score before normalisation in [0, 1), ``None`` where the model does not say its threshold.
+        is_defective: Whether the score is above the threshold.
+        anomaly_map: ``(h, w)`` in [0, 1), where 0.5 is the trained threshold of pixels; of the size at which the model
+            looks at photographs, the whole photograph whatever its own size. Writable, and nobody else's.
+    """
+
+    score: float
+    raw_score: float | None
+    is_defective: bool
+    anomaly_map: NDArray[np.float32]
+
+    @property
+    def label(self) -> Label:
+        """``"good"`` or ``"defective"``."""
+        return "defective" if self.is_defective else "good"
+
+
+class DeployedModel:
+    """An exported model, compiled. Any number of threads may use it at once.
+
+    Args:
+        path: OpenVINO model (``.xml``, with its ``.bin`` beside it).
+        hint: Whether all photographs together (``"throughput"``) or each (``"latency"``) shall be done soon.
+        precision: Precision of the arithmetic, ``"f32"``, ``"bf16"`` or ``"f16"``; ``None`` for the one that scores and
+            thresholds were made with.
+        threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
+
+    Attributes:
+        threshold: As given.
         num_requests: How many photographs it works on at a time.
+        num_threads: How many threads keep every core busy, with some that read while others wait for the model.
         size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
 
     Raises:
         FileNotFoundError: If there is no such file, or its weights are missing.
-        ValueError: If it is not an anomaly model.
+        ValueError: If it is not an anomaly model, or an argument is outside its range.
     """
 
-    def __init__(self, path: Path, hint: Literal["latency", "throughput"], precision: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        hint: Literal["latency", "throughput"] = "throughput",
+        precision: str | None = None,
+        threshold: float = 0.5,
+    ) -> None:
+        check_threshold(threshold)
+        path = Path(path)
         model = _read(path)
-        self.threshold = float(_metadata(model, "image_threshold") or "nan")
+        self.threshold = threshold
+        self._trained_threshold = float(_metadata(model, "image_threshold") or "nan")
         _take_out_resize(model)
         shape = model.input(0).partial_shape
         shape[0] = 1
@@ -53,73 +98,206 @@ class DeployedModel:
         configuration = {"PERFORMANCE_HINT": hint.upper(), "INFERENCE_PRECISION_HINT": precision}
         with _one_line(f"{path} cannot be compiled"):
             model.reshape(shape)
-            self._compiled = openvino.Core().compile_model(model, "CPU", configuration)
-        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            compiled = openvino.Core().compile_model(model, "CPU", configuration)
+        computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if computed != precision:
-            msg = f"this CPU computes {computed} where {precision} is asked for: give --precision {computed}."
+            msg = f"this CPU computes {computed} where precision {precision} is asked for: give {computed}."
             raise ValueError(msg)
-        self._queue = openvino.AsyncInferQueue(self._compiled)
-        self._queue.set_callback(self._done)
-        self._lock = Lock()
-        self.num_requests = len(self._queue)
+        self.num_requests: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self.num_threads = self.num_requests + (os.cpu_count() or 1)
+        self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _ in range(self.num_requests):
+            self._idle.put(compiled.create_infer_request())
 
     @staticmethod
     def digest(path: Path) -> str:
         """Return the SHA-256 of a model's two files."""
         return hashlib.sha256(path.read_bytes() + path.with_suffix(".bin").read_bytes()).hexdigest()
 
+    def predict(self, photograph: Photograph) -> Prediction:
+        """Score a photograph.
+
+        Args:
+            photograph: Path of a file, or pixels ``(H, W)`` or ``(H, W, 3)`` in RGB: uint8 or uint16 of full range, or
+                floats in [0, 1].
+
+        Raises:
+            OSError: If the file cannot be read; names it.
+            TypeError: If the photograph is neither path nor array, or an array of another type.
+            ValueError: If an array has another shape, or values that are not in [0, 1]; if a file holds not one
+                photograph of known range, which names it; or if the model's score is not finite.
+        """
+        pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
+        return self.infer(self.prepare(pixels))
+
+    def predict_many(self, photographs: Iterable[Photograph]) -> Generator[Prediction | Exception]:
+        """Score photographs on all cores.
+
+        Some photographs are taken from the iterable before the first prediction, so that no core waits: few enough
+        that memory does not depend on their number. At a camera that gives one after the other use ``predict``.
+
+        Args:
+            photographs: As for ``predict``.
+
+        Yields:
+            A prediction for each photograph, in order; where there is none, the error that ``predict`` would raise.
+
+        Raises:
+            TypeError: If one photograph is given.
+        """
+        if isinstance(photographs, str | os.PathLike | np.ndarray):
+            msg = f"photographs must be several, such as a list, got one {type(photographs).__name__}: use predict."
+            raise TypeError(msg)
+        return in_order(self.predict, photographs, self.num_threads)
+
     def prepare(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Resize a photograph as training does, with antialias and without rounding.
 
-        Pillow takes a sixth of the time of an exported resize, and the decoding threads do it while others infer.
+        Pillow takes a sixth of the time of an exported resize.
 
         Args:
-            pixels: ``(H, W)`` or ``(H, W, 3)``, as ``read_image`` gives them.
+            pixels: As for ``predict``.
 
         Returns:
             ``(1, 3, *size)`` in [0, 1].
+
+        Raises:
+            TypeError: If the pixels are of another type.
+            ValueError: If they are of another shape, or not in [0, 1].
         """
+        pixels = _checked(pixels)
         if pixels.dtype == np.uint8:  # Pillow is four times as fast as NumPy at taking colours apart
             bands = iter(Image.fromarray(pixels).split())
         else:
             bands = (Image.fromarray(band.astype(np.float32)) for band in np.moveaxis(np.atleast_3d(pixels), -1, 0))
         # One after the other: in floating point a band takes four times its memory.
         planes = np.stack([np.asarray(self._resized(band.convert("F"))) for band in bands])
-        white = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+        white = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
         return np.repeat(planes[None] / np.float32(white), 3 // len(planes), axis=1)
 
     def _resized(self, band: Image.Image) -> Image.Image:
         return band if self.size is None else band.resize(self.size[::-1], Image.Resampling.BILINEAR)
 
-    def start(self, image: NDArray[np.float32], result: "Future[dict[str, NDArray[np.float32]]]") -> None:
-        """Start inference; waits while every request is busy. May be called from any thread.
+    def infer(self, image: NDArray[np.float32]) -> Prediction:
+        """Score what ``prepare`` returns; waits while every request is busy.
 
         Args:
             image: ``(1, 3, H, W)`` in [0, 1].
-            result: Gets ``pred_score`` and ``anomaly_map`` when they are there.
+
+        Raises:
+            ValueError: If the model cannot take it, or its score is not finite.
         """
-        with self._lock:  # two threads could be given the same idle request
-            self._queue.start_async({0: image}, result)
+        request = self._idle.get()
+        try:
+            with _one_line(f"the model cannot score {image.shape[2]} x {image.shape[3]} pixels"):
+                request.start_async({0: image}, share_inputs=True)
+                request.wait()
+            # Copies, because the request's memory is used again at once.
+            score, anomaly_map = (request.get_tensor(name).data.copy() for name in ("pred_score", "anomaly_map"))
+        finally:
+            self._idle.put(request)
+        if not (np.isfinite(score).all() and np.isfinite(anomaly_map).all()):
+            # No comparison with a threshold holds for it, and so it would be good.
+            msg = "the model's score is not finite: is its .bin the one exported with it?"
+            raise ValueError(msg)
+        normalised = float(score.item())
+        return Prediction(
+            score=normalised,
+            raw_score=self._raw(normalised),
+            is_defective=normalised > self.threshold,
+            anomaly_map=anomaly_map.reshape(anomaly_map.shape[-2:]),
+        )
 
-    def wait(self) -> None:
-        """Wait until every request is done, its callback too: a process must not end while one returns."""
-        self._queue.wait_all()
-
-    @staticmethod
-    def _done(request: openvino.InferRequest, result: "Future[dict[str, NDArray[np.float32]]]") -> None:
-        # Copies, because the request's memory is used again at once.
-        outputs = {name: request.get_tensor(name).data.copy() for name in ("pred_score", "anomaly_map")}
-        if all(np.isfinite(output).all() for output in outputs.values()):
-            result.set_result(outputs)
-        else:  # no comparison with a threshold holds for it, and so it would be good
-            result.set_exception(ValueError("the model's score is not finite: is its .bin the one exported with it?"))
-
-    def raw(self, normalised: float) -> float | None:
+    def _raw(self, normalised: float) -> float | None:
         """Undo the normalisation, which divides a score's odds by the threshold's."""
-        if np.isnan(self.threshold):
+        if np.isnan(self._trained_threshold):
             return None
-        above, below = normalised * self.threshold, (1 - normalised) * (1 - self.threshold)
+        above, below = normalised * self._trained_threshold, (1 - normalised) * (1 - self._trained_threshold)
         return above / (above + below)
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], num_threads: int
+) -> Generator[Result | Exception]:
+    """Apply a function in threads, a bounded number of items ahead.
+
+    Args:
+        function: What is applied; may be called by several threads at once.
+        items: What it is applied to. If it raises an error, this comes after the results of the items before.
+        num_threads: How many threads there are.
+
+    Yields:
+        For each item, in order, the function's result or error.
+    """
+    pending: deque[Future[Result]] = deque()
+    source = iter(items)
+    ended: Exception | None = None
+    with ThreadPoolExecutor(num_threads) as threads:
+        try:
+            while ended is None:
+                try:
+                    pending.append(threads.submit(function, next(source)))
+                except Exception as error:  # noqa: BLE001  raised below, as soon as nothing is lost by it
+                    ended = error
+                while pending and (ended or pending[0].done() or len(pending) > 2 * num_threads):
+                    outcome = _outcome(pending.popleft())
+                    yield outcome
+        finally:
+            for future in pending:
+                future.cancel()
+    if not isinstance(ended, StopIteration):
+        raise ended
+
+
+def _outcome(future: "Future[Result]") -> Result | Exception:
+    """Wait for a result or error."""
+    error = future.exception()
+    return error if isinstance(error, Exception) else future.result()
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse a threshold that no score can be compared with.
+
+    Raises:
+        ValueError: If it is not in [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        msg = f"threshold must lie in [0, 1], got {threshold}; 0.5 is the trained one."
+        raise ValueError(msg)
+
+
+_PIXELS = "pixels must be (H, W) or (H, W, 3), uint8 or uint16 of full range or floats in [0, 1]"
+
+
+def _read_photograph(path: object) -> NDArray[Any]:
+    """Read a file; see ``DeployedModel.predict`` for what is raised."""
+    if not isinstance(path, str | os.PathLike):
+        msg = f"a photograph must be a path or a NumPy array, got {type(path).__name__}; {_PIXELS}."
+        raise TypeError(msg)
+    return read_image(Path(path))
+
+
+def _checked(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels in this machine's byte order, floats as float32.
+
+    Raises:
+        TypeError: If they are of another type.
+        ValueError: If they are of another shape, or not in [0, 1].
+    """
+    dtype = pixels.dtype.newbyteorder("=")
+    if dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} and dtype.kind != "f":
+        msg = f"{_PIXELS}, got {dtype}."
+        raise TypeError(msg)
+    if pixels.ndim not in {2, 3} or pixels.shape[2:] not in {(), (3,)} or not pixels.size:
+        msg = f"{_PIXELS}, got the shape {pixels.shape}."
+        raise ValueError(msg)
+    if dtype.kind != "f":
+        return pixels.astype(dtype, copy=False)
+    least, most = pixels.min(), pixels.max()
+    if not (least >= 0 and most <= 1):  # false for NaN
+        msg = f"{_PIXELS}, got floats from {least:g} to {most:g}."
+        raise ValueError(msg)
+    return pixels.astype(np.float32, copy=False)
 
 
 def _read(path: Path) -> openvino.Model:
