@@ -98,10 +98,10 @@ class LayeredEnv:
             self._server.communicate()
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel of the checkout."""
+def build_wheel(folder: Path, project: Path = CHECKOUT) -> Path:
+    """Build the wheel of the checkout, or of the line's part of it."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", folder, CHECKOUT], check=True, env=_clean_environment())
+    subprocess.run([*command, "--wheel-dir", folder, project], check=True, env=_clean_environment())
     return next(folder.glob("*.whl"))
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -219,27 +218,3 @@ def test_heat_maps_have_one_scale_and_good_parts_stay_dark() -> None:
     red, green, blue = picture[1, 0].tolist()
     assert (red > 200, green < 100, blue) == (True, True, 0)
     assert picture[1, 1].tolist() == [255, 255, 255]
-
-
-def test_runs_where_there_is_neither_torch_nor_anomalib(exported: Path, folder: Path, tmp_path: Path) -> None:
-    """It runs in an environment with only what the documents say to install."""
-    venv.create(tmp_path / "line-env", with_pip=True)
-    python = tmp_path / "line-env" / "bin" / "python"
-    packages = ["openvino", "numpy", "pillow", "jsonargparse[signatures]", "tqdm"]
-    for arguments in (packages, ["--no-deps", str(REPOSITORY)]):
-        done = subprocess.run(
-            [python, "-m", "pip", "install", "-q", *arguments], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    missing = "import importlib.util as u; assert not any(u.find_spec(name) for name in ('torch', 'anomalib'))"
-    subprocess.run([python, "-c", missing], check=True)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run = [str(python), *command(exported, folder, tmp_path / "out")[1:]]
-    done = subprocess.run(run, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len(table(tmp_path / "out")) == 6
-    shown = subprocess.run(
-        [*run[:3], "--help"], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
-    )
-    assert "Score photographs with an exported model." in shown.stdout
-    assert "is the trained threshold" in " ".join(shown.stdout.split())
