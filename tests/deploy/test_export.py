@@ -22,7 +22,6 @@ from torchvision.transforms.v2 import Resize
 from anomalib_ear import Ear
 from anomalib_ear.deploy import export, int8, training_data
 from anomalib_ear.deploy.export import describe, vectorise_logarithms
-from anomalib_ear.deploy.infer import Line
 from anomalib_ear.deploy.int8 import CalibrationImages, recalibrate
 from anomalib_ear.deploy.runtime import DeployedModel
 from conftest import cli, folder_arguments
@@ -157,10 +156,10 @@ def test_a_file_has_one_score(
         in_torch = torch.load(torch_path, weights_only=False)["model"](image)
     core = openvino.Core()
     graphs = [core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image.numpy()) for path in paths]
-    line = Line(DeployedModel(paths[1], "latency"), tmp_path, heat_maps=False, anomaly_maps=True)
-    ((_, scores),) = line.run({Path("photograph.png"): tmp_path / "photograph.png"})
-    found = np.asarray(Image.open(tmp_path / "anomaly_maps" / "photograph.png.png")) / 65535
-    for answer in (in_torch._asdict(), *graphs, {"pred_score": np.array(scores.normalised), "anomaly_map": found}):
+    on_line = DeployedModel(paths[1], "latency").predict(tmp_path / "photograph.png")
+    answers = [in_torch._asdict(), *graphs]
+    answers += [{"pred_score": np.array(on_line.score), "anomaly_map": on_line.anomaly_map}]
+    for answer in answers:
         assert answer["pred_score"].item() == pytest.approx(expected.pred_score.item(), abs=1e-4)
         np.testing.assert_allclose(answer["anomaly_map"].squeeze(), expected.anomaly_map.squeeze(), atol=1e-4)
 
@@ -225,13 +224,11 @@ def test_int8_have_thresholds_of_their_own(
     (said,) = (record for record in caplog.records if record.name == int8.__name__)
     assert said.levelname == "WARNING"
     assert "in int8" in said.getMessage()
-    line = Line(DeployedModel(path, "latency"), tmp_path, heat_maps=False, anomaly_maps=False)
-    files = [Path(item) for item in datamodule.val_data.samples["image_path"]]
-    scores = [scores for _, scores in line.run({Path(file.name): file for file in files})]
+    scores = list(DeployedModel(path, "latency").predict_many(datamodule.val_data.samples["image_path"]))
     threshold = float(openvino.Core().read_model(path).get_rt_info(["anomalib_ear", "image_threshold"]).astype(str))
     # The best threshold is one of the scores, up to what rounding to int8 makes of another resize.
-    assert min(abs(score.raw - threshold) for score in scores) < 1e-3
-    assert min(abs(score.normalised - 0.5) for score in scores) < 1e-3
+    assert min(abs(part.raw_score - threshold) for part in scores) < 1e-3
+    assert min(abs(part.score - 0.5) for part in scores) < 1e-3
     assert threshold != pytest.approx(0.4, abs=5e-3)
     assert model.post_processor.image_threshold == pytest.approx(0.4)
 

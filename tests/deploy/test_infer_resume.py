@@ -39,6 +39,13 @@ NAMES = {
     b"case.png": "case.png",
     b"Case.PNG": "Case.PNG",
     b"case.jpg": "case.jpg",
+    b"case.tif": "case.tif",
+    b"case_jpg.png": "case_jpg.png",
+    b"case_jpg_png.png": "case_jpg_png.png",
+    b"case_heat.png": "case_heat.png",
+    b"case_heat.jpg/case.png": "case_heat.jpg/case.png",
+    b"case_PNG.png": "case_PNG.png",
+    b"jpg.png": "jpg.png",
     b"case.png.jpg/case.png": "case.png.jpg/case.png",
     b"...dots..png": "...dots..png",
     b"-option.png": "-option.png",
@@ -74,7 +81,7 @@ def test_photographs_of_another_folder_are_scored(
     assert "0 skipped" in said
     assert "1 scored again" in said
     assert "1 more photographs, which are not in the input" in said
-    assert Image.open(begun / "heat_maps" / "1.png.jpg").getpixel((5, 5))[0] > 200
+    assert Image.open(begun / "heat_maps" / "1_heat.jpg").getpixel((200, 100))[0] > 200
 
 
 def test_a_replaced_photograph_is_scored_again(model: Path, begun: Path, tmp_path: Path) -> None:
@@ -105,16 +112,16 @@ def test_a_photograph_that_was_replaced_by_a_broken_one_has_no_score(model: Path
     (tmp_path / "a" / "1.png").write_bytes(b"torn")
     assert inspect(model, tmp_path / "a", begun, *RESUME) == 1
     assert scored(begun) == {"deep/2.png": 20}
-    assert not (begun / "heat_maps" / "1.png.jpg").exists()
+    assert not (begun / "heat_maps" / "1_heat.jpg").exists()
 
 
 def test_pictures_that_are_missing_are_written(model: Path, begun: Path, tmp_path: Path) -> None:
     """They are missing if the interrupted run wrote none, or if somebody deleted one."""
-    (begun / "heat_maps" / "1.png.jpg").unlink()
+    (begun / "heat_maps" / "1_heat.jpg").unlink()
     assert inspect(model, tmp_path / "a", begun, *RESUME) == 0
-    assert (begun / "heat_maps" / "1.png.jpg").exists()
+    assert (begun / "heat_maps" / "1_heat.jpg").exists()
     assert inspect(model, tmp_path / "a", begun, *RESUME, "--anomaly_maps", "true") == 0
-    assert (begun / "anomaly_maps" / "deep" / "2.png.png").exists()
+    assert (begun / "anomaly_maps" / "deep" / "2.png").exists()
     assert scored(begun) == {"1.png": 10, "deep/2.png": 20}
 
 
@@ -237,7 +244,7 @@ def test_pictures_of_the_line_are_no_photographs(
 
 def test_no_photograph_is_written_over(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The output is the input, and a photograph has the name of another one's heat map."""
-    mine = tmp_path / "in" / "heat_maps" / "1.png.jpg"
+    mine = tmp_path / "in" / "heat_maps" / "1_heat.jpg"
     photograph(mine, 99)
     photograph(tmp_path / "in" / "1.png", 10)
     before = mine.read_bytes()

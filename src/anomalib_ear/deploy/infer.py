@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from anomalib_ear.deploy.photographs import as_one_line, as_text, find
-from anomalib_ear.deploy.pictures import CannotWriteError, grey, heat_map, is_ours, picture_path, save
+from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
 from anomalib_ear.deploy.scores import ScoreTable
 from anomalib_ear.images import read_image
@@ -80,7 +80,7 @@ class Line:
         digest = sha256(file)  # before it is read, so that a later run notices a change in between
         pixels = read_image(file)
         image = self.model.prepare(pixels)
-        photograph = grey(pixels) if self.heat_maps else None
+        photograph = small_copy(pixels) if self.heat_maps else None
         del pixels  # many times larger than what is needed of it
         prediction = self.model.infer(image)
         paths = self.pictures(name)
@@ -88,15 +88,16 @@ class Line:
             levels = (prediction.anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
             save(Image.fromarray(levels), paths["anomaly_maps"])
         if photograph is not None:
-            save(heat_map(photograph, prediction.anomaly_map), paths["heat_maps"])
+            picture = heat_map(photograph, prediction.anomaly_map, prediction.score, self.model.threshold)
+            save(picture, paths["heat_maps"])
         return Scores(name, prediction, digest)
 
     def pictures(self, name: Path) -> dict[str, Path]:
         """Return where a photograph's pictures are written, by their kind."""
-        suffixes = {"heat_maps": ".jpg"} if self.heat_maps else {}  # ten times as fast as PNG
+        endings = {"heat_maps": "_heat.jpg"} if self.heat_maps else {}  # ten times as fast as PNG
         if self.anomaly_maps:
-            suffixes["anomaly_maps"] = ".png"
-        return {kind: picture_path(self.output / kind, name, suffix) for kind, suffix in suffixes.items()}
+            endings["anomaly_maps"] = ".png"
+        return {kind: picture_path(self.output / kind, name, ending) for kind, ending in endings.items()}
 
     def changed(self, files: dict[Path, Path], digests: Mapping[Path, str]) -> set[Path]:
         """Return which of the files that were scored must be scored again.

@@ -6,27 +6,34 @@
 import errno
 import hashlib
 import io
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from anomalib_ear.deploy.scores import replace
-from anomalib_ear.images import to_unit
+from anomalib_ear.images import SUFFIXES
 
 # Stands near the beginning of every picture, so that none is taken for a photograph.
 _MARK = "anomalib-ear picture"
 # Bytes of a file that hold the mark.
 _BEGINNING = 1024
-# Longest side in pixels of a heat map.
-PICTURE_SIZE = 1024
-# A heat map's colours: the photograph's greys at 0.4 of their brightness, then dark red, red, yellow and white.
-_SHADES = 128
-_GREYS = np.repeat(np.linspace(0, 0.4, _SHADES)[:, None], 3, axis=1)
-_PALETTE = np.concatenate([_GREYS, 3 * np.linspace(0.15, 1, _SHADES)[:, None] - np.arange(3)]).clip(0, 1)
+# Lengths in pixels that the longer side of a photograph in a picture may have; a smaller one is enlarged.
+_MIN_SIZE, _MAX_SIZE = 384, 1024
+# Lines around what is at least so anomalous, on one scale for all photographs; 0.5 is the threshold of pixels.
+_LINES = ((0.5, (255, 40, 40)), (0.75, (255, 220, 0)))
+# Share of the map's highest value at which the line is, if a part is defective and its map nowhere above the threshold.
+_PEAK = 0.9
+# A line's width as a share of the longer side.
+_LINE_WIDTH = 1 / 400
+# Background of the caption and colour of the frame, by whether the part is defective; red-green blindness tells them.
+_COLOURS = {False: (0, 105, 85), True: (205, 50, 0)}
+_FONT_SIZE, _MARGIN = 20, 6
+_FRAME = {False: 3, True: 9}
 # Bytes that file systems allow in a name.
 _MAX_NAME_BYTES = 255
 _OUR_SUFFIXES = {".jpg", ".png", ".part"}
@@ -37,40 +44,109 @@ class CannotWriteError(OSError):
     """A picture cannot be written, and the next ones would fail too."""
 
 
-def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32]) -> Image.Image:
-    """Draw an anomaly map over its photograph, on a scale that is the same for all images.
+def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: float, threshold: float) -> Image.Image:
+    """Outline on a photograph what is anomalous, and say what the part is.
+
+    Lines have one scale for all photographs: red around what is above 0.5, the threshold of pixels, yellow above 0.75.
+    They are drawn around the anomalous pixels, not on them. Where a part is defective, but its map nowhere above 0.5,
+    its highest place is outlined.
 
     Args:
-        photograph: The photograph.
+        photograph: As ``small_copy`` gives it.
         anomaly_map: ``(h, w)`` in [0, 1).
+        score: The part's.
+        threshold: Score above which a part is defective.
 
     Returns:
-        The photograph in dim grey. Where the map is above 0.5, the threshold of pixels, it is red, and turns yellow and
-        white towards 1. Mode RGB, at most ``PICTURE_SIZE`` pixels long.
+        Mode RGB.
     """
-    photograph = photograph.convert("L")
-    photograph.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.BILINEAR)
-    level = Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR)
-    heat = (np.asarray(level) * 2 * _SHADES).astype(np.uint8)  # from _SHADES on it is hot
-    picture = Image.fromarray(np.where(heat >= _SHADES, heat, np.asarray(photograph) // 2))
-    picture.putpalette((_PALETTE * 255).round().astype(np.uint8).tobytes())
-    return picture.convert("RGB")
+    level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
+    lines = [(least, colour) for least, colour in _LINES if (level > least).any()]
+    if not lines and score > threshold:
+        lines = [(_PEAK * float(level.max()), _LINES[0][1])]
+    if lines:
+        pixels = np.array(photograph)
+        for least, colour in lines:
+            draw_outline(pixels, level > least, colour)
+        photograph = Image.fromarray(pixels)
+    return captioned(photograph, score, threshold)
 
 
-def grey(pixels: NDArray[Any]) -> Image.Image:
-    """Return a small grey copy of a photograph, to draw on.
+def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw a line around a mask; it has a dark edge, so that it is seen on every colour.
 
     Args:
-        pixels: As ``read_image`` gives them.
+        pixels: ``(H, W, 3)``; changed in place.
+        mask: ``(H, W)``.
+        colour: The line's.
+    """
+    width = max(1, round(max(mask.shape) * _LINE_WIDTH))
+    inside = np.zeros_like(mask)  # where the mask goes on beyond the photograph the line is on its border
+    inside[width:-width, width:-width] = mask[width:-width, width:-width]
+    # Most masks are small, and so is what has to be looked at.
+    around = tuple(
+        slice(max(0, places[0] - 2 * width), places[-1] + 2 * width + 1)
+        for places in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    )
+    line = _grown(mask[around], width)
+    pixels[around][_grown(line, max(1, width // 2)) & ~line] = 0
+    pixels[around][line & ~inside[around]] = colour
+
+
+def _grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """Return a mask that is larger on all sides."""
+    for _ in range(width):
+        higher = mask.copy()
+        higher[1:] |= mask[:-1]
+        higher[:-1] |= mask[1:]
+        mask = higher.copy()
+        mask[:, 1:] |= higher[:, :-1]
+        mask[:, :-1] |= higher[:, 1:]
+    return mask
+
+
+def captioned(picture: Image.Image, score: float, threshold: float) -> Image.Image:
+    """Put a picture into a frame that tells good from defective at a glance, and its score over it.
+
+    Args:
+        picture: Any; mode RGB.
+        score: The part's.
+        threshold: Score above which a part is defective.
 
     Returns:
-        Mode L, at most ``PICTURE_SIZE`` pixels long.
+        A larger picture.
     """
-    if pixels.dtype != np.uint8:
-        pixels = (to_unit(pixels) * 255).round().astype(np.uint8)
-    photograph = Image.fromarray(pixels).convert("L")
-    photograph.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.BILINEAR)
-    return photograph
+    is_defective = score > threshold
+    text = f"{'DEFECTIVE' if is_defective else 'good'}  {score:.3f}  (threshold {threshold:g})"
+    font = ImageFont.load_default(_FONT_SIZE)
+    frame, height = _FRAME[is_defective], _FONT_SIZE + 2 * _MARGIN
+    width = max(picture.width, math.ceil(font.getlength(text)) + 2 * _MARGIN)
+    framed = Image.new("RGB", (width + 2 * frame, picture.height + height + frame), _COLOURS[is_defective])
+    framed.paste(picture, (frame + (width - picture.width) // 2, height))
+    ImageDraw.Draw(framed).text((framed.width // 2, height // 2), text, fill="white", font=font, anchor="mm")
+    return framed
+
+
+def small_copy(pixels: NDArray[Any]) -> Image.Image:
+    """Return a copy of a photograph of the size of pictures, to draw on.
+
+    Args:
+        pixels: ``(H, W)`` or ``(H, W, 3)``; uint8 or uint16 of full range, or floats in [0, 1].
+
+    Returns:
+        Mode RGB.
+    """
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    photograph = Image.fromarray(pixels)
+    photograph.thumbnail((_MAX_SIZE, _MAX_SIZE), Image.Resampling.BILINEAR)
+    if max(photograph.size) < _MIN_SIZE:
+        factor = math.ceil(_MIN_SIZE / max(photograph.size))  # whole, so that each pixel stays a square
+        size = (factor * photograph.width, factor * photograph.height)
+        photograph = photograph.resize(size, Image.Resampling.NEAREST)
+    return photograph.convert("RGB")
 
 
 def save(picture: Image.Image, path: Path) -> None:
@@ -92,18 +168,22 @@ def save(picture: Image.Image, path: Path) -> None:
         raise CannotWriteError(msg) from error
 
 
-def picture_path(folder: Path, name: Path, suffix: str) -> Path:
+def picture_path(folder: Path, name: Path, ending: str) -> Path:
     """Return where a photograph's picture is written.
 
-    The photograph's suffix stays, since there may be several of one stem. A name that would be too long for its picture
-    is cut and gets a digest instead, and so does a folder that could be taken for a picture.
+    It depends on the photograph's name alone, and no two have the same. ``008.png`` becomes ``008`` with the ending; a
+    photograph of another suffix keeps this as part of its name, as in ``008_jpg``, and so does a PNG whose name would
+    then look like that. A name that would be too long for its picture is cut and gets a digest instead, and so does a
+    folder that could be taken for a picture.
     """
-    room = _MAX_NAME_BYTES - len(suffix + ".part")
+    room = _MAX_NAME_BYTES - len(ending + ".part")
     *folders, file = name.parts
     folders = [part if Path(part).suffix not in _OUR_SUFFIXES else _shortened(part, room) for part in folders]
-    if len(os.fsencode(file)) > room:
-        file = _shortened(file, room)
-    return folder.joinpath(*folders, file + suffix)
+    looks_suffixed = f".{name.stem.rpartition('_')[2].lower()}" in SUFFIXES
+    base = name.stem if name.suffix == ".png" and not looks_suffixed else f"{name.stem}_{name.suffix[1:]}"
+    if len(os.fsencode(base)) > room:
+        base = _shortened(file, room)
+    return folder.joinpath(*folders, base + ending)
 
 
 def _shortened(name: str, room: int) -> str:
