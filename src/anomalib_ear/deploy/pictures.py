@@ -80,7 +80,7 @@ def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tup
         mask: ``(H, W)``.
         colour: The line's.
     """
-    width = max(1, round(max(mask.shape) * _LINE_WIDTH))
+    width = max(2, round(max(mask.shape) * _LINE_WIDTH))
     inside = np.zeros_like(mask)  # where the mask goes on beyond the photograph the line is on its border
     inside[width:-width, width:-width] = mask[width:-width, width:-width]
     # Most masks are small, and so is what has to be looked at.
@@ -89,7 +89,7 @@ def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tup
         for places in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     )
     line = _grown(mask[around], width)
-    pixels[around][_grown(line, max(1, width // 2)) & ~line] = 0
+    pixels[around][_grown(line, 1) & ~line] = 0
     pixels[around][line & ~inside[around]] = colour
 
 
@@ -157,7 +157,8 @@ def save(picture: Image.Image, path: Path) -> None:
         info.add_text("Software", _MARK)
         picture.save(data, format="PNG", compress_level=1, pnginfo=info)
     else:
-        picture.save(data, format="JPEG", quality=90, comment=_MARK)
+        # At full resolution of colours, which thin lines lose else.
+        picture.save(data, format="JPEG", quality=90, subsampling=0, comment=_MARK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not is_ours(path):
