@@ -137,6 +137,34 @@ def test_many_threads_may_use_one_model(model: DeployedModel) -> None:
         np.testing.assert_allclose(part.anomaly_map, level / 255, atol=1e-6)
 
 
+def test_threads_may_begin_at_once(tmp_path: Path) -> None:
+    """The first photographs of a process come from several threads: each is scored, none waits forever."""
+    brightness_model(tmp_path)
+    program = """
+import sys, threading
+import numpy as np
+import openvino
+from anomalib_ear.runtime import DeployedModel
+
+model, together, scores = DeployedModel("model.xml"), threading.Barrier(8), []
+
+image = model.prepare(np.zeros((4, 4), np.uint8))
+
+def work():
+    together.wait()
+    openvino.Type.f32.to_dtype()  # what each does first, as near to each other as can be
+    scores.append(model.infer(image).score)
+
+sys.setswitchinterval(1e-7)  # so that they meet
+threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert scores == [0] * 8
+"""
+    environment = {"PYTHONPATH": str(REPOSITORY / "src")}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=60)
+
+
 def test_many_photographs_keep_their_order_and_errors_their_place(model: DeployedModel, tmp_path: Path) -> None:
     """Paths and arrays may be mixed; one that cannot be scored costs no other."""
     photograph(tmp_path / "part.png", 51)

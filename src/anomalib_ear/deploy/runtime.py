@@ -27,6 +27,10 @@ Label: TypeAlias = Literal["good", "defective"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# OpenVINO makes its table of types at the first use, and two threads whose first use comes at once wait for each other
+# forever. Nobody can be here twice at once.
+openvino.Type.f32.to_dtype()
+
 # Section of an exported model's metadata.
 METADATA = "anomalib_ear"
 # Bytes in which a model's first tag stands, after a declaration and maybe a comment.
