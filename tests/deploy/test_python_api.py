@@ -137,32 +137,28 @@ def test_many_threads_may_use_one_model(model: DeployedModel) -> None:
         np.testing.assert_allclose(part.anomaly_map, level / 255, atol=1e-6)
 
 
-def test_threads_may_begin_at_once(tmp_path: Path) -> None:
-    """The first photographs of a process come from several threads: each is scored, none waits forever."""
-    brightness_model(tmp_path)
+def test_threads_may_begin_at_once() -> None:
+    """OpenVINO's first use by several threads at once, which a first photograph is, would never end in any of them."""
     program = """
 import sys, threading
-import numpy as np
 import openvino
-from anomalib_ear.runtime import DeployedModel
+import anomalib_ear.runtime
 
-model, together, scores = DeployedModel("model.xml"), threading.Barrier(8), []
-
-image = model.prepare(np.zeros((4, 4), np.uint8))
+together, first_use, done = threading.Barrier(8), openvino.Type.f32.to_dtype, []
 
 def work():
     together.wait()
-    openvino.Type.f32.to_dtype()  # what each does first, as near to each other as can be
-    scores.append(model.infer(image).score)
+    done.append(first_use())
 
 sys.setswitchinterval(1e-7)  # so that they meet
-threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
+threads = [threading.Thread(target=work) for _ in range(8)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-assert scores == [0] * 8
+assert len(done) == 8
 """
-    environment = {"PYTHONPATH": str(REPOSITORY / "src")}
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=60)
+    for _ in range(3):
+        environment = {"PYTHONPATH": str(REPOSITORY / "src")}
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
 
 
 def test_many_photographs_keep_their_order_and_errors_their_place(model: DeployedModel, tmp_path: Path) -> None:
