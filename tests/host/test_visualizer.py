@@ -101,6 +101,23 @@ def test_no_picture_of_a_run_overwrites_another(model: Ear, parts: dict[Path, in
             assert source.as_posix().endswith(name)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.999])
+def test_a_glance_tells_good_from_defective(
+    model: Ear, parts: dict[Path, int], tmp_path: Path, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame's colour follows the label, and the caption has the score."""
+    monkeypatch.setattr(model.post_processor, "image_sensitivity", 1 - threshold)
+    model.visualizer.output_dir = tmp_path / "pictures"
+    engine = Engine(default_root_dir=tmp_path / "run", accelerator="cpu", logger=False)
+    engine.predict(model, data_path=tmp_path / "parts")
+    pictures = [Image.open(path) for path in (tmp_path / "pictures").rglob("*.*")]
+    assert len(pictures) == len(parts)
+    for picture in pictures:
+        red, green, _ = picture.getpixel((1, picture.height - 1))
+        assert (red > green) == (threshold == 0)
+        assert picture.height > PANEL_SIZE + 20
+
+
 def test_folders_of_one_name_are_tested_side_by_side(model: Ear, parts: dict[Path, int], tmp_path: Path) -> None:
     """Several folders of defective photographs may hold files of one name."""
     model.visualizer.output_dir = tmp_path / "pictures"

@@ -62,14 +62,15 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: f
     """
     level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
     lines = [(least, colour) for least, colour in _LINES if (level > least).any()]
-    if not lines and score > threshold:
+    is_defective = score > threshold
+    if not lines and is_defective:
         lines = [(_PEAK * float(level.max()), _LINES[0][1])]
     if lines:
         pixels = np.array(photograph)
         for least, colour in lines:
             draw_outline(pixels, level > least, colour)
         photograph = Image.fromarray(pixels)
-    return captioned(photograph, score, threshold)
+    return captioned(photograph, score, threshold, is_defective=is_defective)
 
 
 def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
@@ -105,18 +106,18 @@ def _grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     return mask
 
 
-def captioned(picture: Image.Image, score: float, threshold: float) -> Image.Image:
+def captioned(picture: Image.Image, score: float, threshold: float, *, is_defective: bool) -> Image.Image:
     """Put a picture into a frame that tells good from defective at a glance, and its score over it.
 
     Args:
         picture: Any; mode RGB.
         score: The part's.
         threshold: Score above which a part is defective.
+        is_defective: Whether this one is.
 
     Returns:
         A larger picture.
     """
-    is_defective = score > threshold
     text = f"{'DEFECTIVE' if is_defective else 'good'}  {score:.3f}  (threshold {threshold:g})"
     font = ImageFont.load_default(_FONT_SIZE)
     frame, height = _FRAME[is_defective], _FONT_SIZE + 2 * _MARGIN

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from anomalib.post_processing import PostProcessor
 from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
 from anomalib.visualization.image.functional import (
@@ -23,6 +24,8 @@ from PIL import Image
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 from torchvision.transforms.v2.functional import to_pil_image
 
+from anomalib_ear.deploy.pictures import captioned
+
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
     from lightning.pytorch import LightningModule, Trainer
@@ -34,7 +37,7 @@ TITLE_SIZE = 13
 
 
 class EarVisualizer(ImageVisualizer):
-    """Write one picture per test or predicted image, its panels side by side.
+    """Write one picture per test or predicted image, its panels side by side, framed and captioned by its label.
 
     The anomaly map has one fixed scale for all images, so that good parts stay dark. A picture is named after its image
     and the image's folder, as in anomalib. Where another picture of the run has that name, more folders are added.
@@ -70,8 +73,9 @@ class EarVisualizer(ImageVisualizer):
         del outputs, batch_idx, dataloader_idx
         output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         datamodule = getattr(trainer, "datamodule", None)
-        for path, panels in zip(batch.image_path or [], draw(pl_module.model, batch), strict=True):
+        for index, (path, panels) in enumerate(zip(batch.image_path or [], draw(pl_module.model, batch), strict=True)):
             picture = create_image_grid(list(panels.values()), nrow=len(panels))
+            picture = with_verdict(picture, batch, index, pl_module.post_processor)
             filename = generate_output_filename(
                 input_path=path,
                 output_path=output_dir,
@@ -133,6 +137,23 @@ def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa
             panels["Prediction"] = Image.alpha_composite(photo.convert("RGBA"), contour)
         pictures.append({title: label(panel, title) for title, panel in panels.items()})
     return pictures
+
+
+def with_verdict(picture: Image.Image, batch: ImageBatch, index: int, post_processor: object) -> Image.Image:
+    """Say on a picture what the post-processor makes of its image: score, threshold and label.
+
+    Args:
+        picture: The picture.
+        batch: Images with their post-processed predictions.
+        index: Of the image in the batch.
+        post_processor: anomalib's, which gave the labels; without one, or with its thresholds off, there are none.
+    """
+    if not isinstance(post_processor, PostProcessor) or batch.pred_label is None or batch.pred_score is None:
+        return picture
+    is_normalised = post_processor.enable_normalization
+    threshold = post_processor.normalized_image_threshold if is_normalised else post_processor.image_threshold
+    is_defective = bool(batch.pred_label[index])
+    return captioned(picture, float(batch.pred_score[index]), float(threshold), is_defective=is_defective)
 
 
 def label(panel: Image.Image, title: str) -> Image.Image:
