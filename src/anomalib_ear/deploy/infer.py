@@ -9,7 +9,6 @@ Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse[signat
 inference and writing overlap; memory holds a few photographs, however many there are.
 """
 
-import hashlib
 import io
 import sys
 from collections import Counter
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from anomalib_ear.deploy.photographs import as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
-from anomalib_ear.deploy.scores import ScoreTable
+from anomalib_ear.deploy.scores import ScoreTable, sha256
 from anomalib_ear.images import read_image
 
 # Processes ended by Ctrl-C have this status.
@@ -121,11 +120,6 @@ class Line:
                 readers.map(is_same, digests), desc="compare", total=len(digests), unit="image", disable=not digests
             )
             return {name for name, is_the_same in zip(digests, same, strict=True) if not is_the_same}
-
-
-def sha256(file: Path) -> str:
-    """Return the digest of a file's content."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def infer(

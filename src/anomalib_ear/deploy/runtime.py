@@ -207,17 +207,26 @@ class DeployedModel:
         normalised = float(score.item())
         return Prediction(
             score=normalised,
-            raw_score=self._raw(normalised),
+            raw_score=raw_score(normalised, self._trained_threshold),
             is_defective=normalised > self.threshold,
             anomaly_map=anomaly_map.reshape(anomaly_map.shape[-2:]),
         )
 
-    def _raw(self, normalised: float) -> float | None:
-        """Undo the normalisation, which divides a score's odds by the threshold's."""
-        if np.isnan(self._trained_threshold):
-            return None
-        above, below = normalised * self._trained_threshold, (1 - normalised) * (1 - self._trained_threshold)
-        return above / (above + below)
+
+def raw_score(normalised: float, threshold: float) -> float | None:
+    """Undo the normalisation, which divides a score's odds by the threshold's.
+
+    Args:
+        normalised: Score in [0, 1).
+        threshold: Score before normalisation that became 0.5; NaN if it is not known.
+
+    Returns:
+        Score before normalisation, ``None`` without a threshold.
+    """
+    if np.isnan(threshold):
+        return None
+    above, below = normalised * threshold, (1 - normalised) * (1 - threshold)
+    return above / (above + below)
 
 
 def in_order(

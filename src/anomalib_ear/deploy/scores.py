@@ -4,6 +4,7 @@
 """The table of scores: whole lines, and each photograph once, known by its path and its content."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -53,7 +54,7 @@ class ScoreTable:
 
     def append(self, row: tuple[str, ...]) -> None:
         """Append a row, or raise OSError and leave the table as it was."""
-        data = _encode([row])
+        data = encode([row])
         # Without a buffer a row is in the file or it is not, and nothing is left to be written later.
         with self.path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
@@ -105,7 +106,7 @@ class ScoreTable:
 
     def _write(self) -> None:
         """Write the table as a whole."""
-        replace(self.path, _encode([COLUMNS, *self._rows.values()]))
+        replace(self.path, encode([COLUMNS, *self._rows.values()]))
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -119,7 +120,12 @@ def replace(path: Path, data: bytes) -> None:
         raise
 
 
-def _encode(rows: Iterable[Sequence[str]]) -> bytes:
+def sha256(file: Path) -> str:
+    """Return the digest of a file's content, hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def encode(rows: Iterable[Sequence[str]]) -> bytes:
     """Write rows as CSV; Python's writer leaves a carriage return unquoted in some versions."""
     text = io.StringIO(newline="")
     for row in rows:

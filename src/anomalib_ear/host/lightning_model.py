@@ -34,6 +34,7 @@ from anomalib_ear.host import metrics
 from anomalib_ear.host.checks import check_datamodule
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export
+from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.training import TrainingCallback, check_precision, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import load_attention
@@ -195,7 +196,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add what accompanies the training."""
-        return [*cast("Sequence[Callback]", super().configure_callbacks()), TrainingCallback()]
+        return [*cast("Sequence[Callback]", super().configure_callbacks()), TrainingCallback(), ReportCallback()]
 
     def setup(self, stage: str) -> None:
         """Check the data before any of it is worked on."""

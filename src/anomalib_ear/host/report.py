@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a run ends with: a table of scores, how many parts are defective, and where everything lies."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomalib.visualization import ImageVisualizer
+from lightning.pytorch import Callback, Trainer
+
+from anomalib_ear.deploy.photographs import as_text
+from anomalib_ear.deploy.runtime import raw_score
+from anomalib_ear.deploy.scores import COLUMNS, encode, replace, sha256
+from anomalib_ear.host.post_processing import EarPostProcessor
+
+if TYPE_CHECKING:
+    from anomalib.data import ImageBatch
+
+    from anomalib_ear.host.lightning_model import Ear
+
+logger = logging.getLogger(__name__)
+
+
+class ReportCallback(Callback):
+    """Write ``scores.csv`` into the folder of a test or prediction, and say where the files of a run are.
+
+    The table has the columns of the line's. A second run in the same folder replaces it, as it does the pictures.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[tuple[str, ...]] = []
+
+    def on_test_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
+        """Begin a table."""
+        del args
+        self._rows.clear()
+
+    def on_predict_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
+        """Begin a table."""
+        del args
+        self._rows.clear()
+
+    def on_test_batch_end(  # type: ignore[override]  # as in anomalib, whose steps return batches
+        self,
+        trainer: Trainer,
+        pl_module: Ear,
+        outputs: ImageBatch,
+        batch: ImageBatch,
+        *args: Any,  # noqa: ANN401
+    ) -> None:
+        """Note the scores of a batch."""
+        del trainer, outputs, args
+        scores, labels, paths = batch.pred_score, batch.pred_label, batch.image_path
+        if scores is None or paths is None:
+            return
+        threshold = _threshold(pl_module.post_processor)
+        for index, (path, score) in enumerate(zip(paths, scores.flatten().tolist(), strict=True)):
+            raw = raw_score(score, threshold)
+            self._rows.append((
+                as_text(Path(path)),
+                "" if raw is None else f"{raw:.6f}",
+                f"{score:.6f}",
+                "" if labels is None else ("defective" if labels[index] else "good"),
+                sha256(Path(path)),
+            ))  # fmt: skip
+
+    def on_predict_batch_end(  # type: ignore[override]
+        self,
+        trainer: Trainer,
+        pl_module: Ear,
+        outputs: ImageBatch,
+        batch: ImageBatch,
+        *args: Any,  # noqa: ANN401
+    ) -> None:
+        """Note the scores of a batch."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch, *args)
+
+    def teardown(self, trainer: Trainer, pl_module: Ear, stage: str) -> None:  # type: ignore[override]
+        """Write the table, and say where what is."""
+        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        said = [f"Checkpoint: {Path(checkpoint).resolve()}"] if checkpoint else []
+        if stage in {"test", "predict"} and self._rows and trainer.world_size == 1:
+            folder = Path(trainer.default_root_dir).resolve()
+            replace(folder / "scores.csv", encode([COLUMNS, *self._rows]))
+            said.append(f"Scores: {folder / 'scores.csv'}")
+            counts = Counter(row[COLUMNS.index("label")] for row in self._rows)
+            if "" not in counts:
+                said.insert(0, f"{counts['good']} good, {counts['defective']} defective.")
+            visualizer = getattr(pl_module, "visualizer", None)
+            if isinstance(visualizer, ImageVisualizer):
+                said.append(f"Pictures: {Path(visualizer.output_dir or folder / 'images').resolve()}")
+        if said and stage in {"fit", "test", "predict"} and trainer.is_global_zero:
+            logger.info("\n".join(said))
+
+
+def _threshold(post_processor: object) -> float:
+    """Return the threshold by which scores are normalised; NaN if they are not, or not by ours."""
+    if isinstance(post_processor, EarPostProcessor) and post_processor.enable_normalization:
+        return float(post_processor.image_threshold)
+    return float("nan")

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The end of a run: how many parts are defective, and where table, pictures and checkpoint are."""
+
+import csv
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import Run, cli
+
+
+def said(output: str) -> dict[str, Path]:
+    """Return the files and folders that a command's output names at its end."""
+    return {kind: Path(path) for kind, path in re.findall(r"(Checkpoint|Scores|Pictures): (/.*?) *$", output, re.M)}
+
+
+@pytest.mark.parametrize("run", ["pixels"], indirect=True)
+def test_training_ends_with_where_everything_is(run: Run) -> None:
+    """Training is followed by a test, whose table and pictures are named beside the checkpoint."""
+    found = said(run.output)
+    assert found["Checkpoint"].resolve() == run.checkpoint
+    assert found["Scores"].is_file()
+    assert any(found["Pictures"].rglob("*.png"))
+    assert re.search(r"\d+ good, \d+ defective\.", run.output)
+
+
+@pytest.mark.parametrize("run", ["pixels"], indirect=True)
+@pytest.mark.parametrize("command", ["predict", "test"])
+def test_a_table_of_scores_is_written(run: Run, command: str, surfaces: Path, tmp_path: Path) -> None:
+    """One row per photograph in the columns of the line's, counted at the end; there are no other words for them."""
+    data = ["--data", surfaces / "defective"]
+    if command == "test":
+        data = ["--data", "Folder", "--data.name", "surface", "--data.root", surfaces, "--data.normal_dir", "good",
+                "--data.abnormal_dir", "defective", "--data.num_workers", "0"]  # fmt: skip
+    done = cli(command, "--model", "Ear", *data, "--ckpt_path", run.checkpoint, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = said(done.stdout + done.stderr)
+    with found["Scores"].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["path"] for row in rows}) == len(rows)
+    assert rows
+    for row in rows:
+        assert row["sha256"] == hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest()
+        assert 0 <= float(row["raw_score"]) < 1
+        assert row["label"] == ("defective" if float(row["normalised_score"]) > 0.5 else "good")
+    defective = sum(row["label"] == "defective" for row in rows)
+    assert f"{len(rows) - defective} good, {defective} defective." in done.stdout + done.stderr
+    assert len(list(found["Pictures"].rglob("*.png"))) == len(rows)
