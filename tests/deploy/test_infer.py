@@ -100,6 +100,7 @@ def test_scores_and_maps_are_the_trained_models(model: Ear, exported: Path, fold
         np.testing.assert_allclose(written / 65535, normalised.anomaly_map[0, 0], atol=1e-4)
         assert (tmp_path / "out" / "heat_maps" / f"{row['path'].removesuffix('.png')}_heat.jpg").exists()
     assert f"{sum(row['label'] == 'good' for row in rows)} good" in done.stdout
+    assert f"Pictures: {tmp_path / 'out' / 'heat_maps'}" in done.stdout
 
 
 def test_a_model_for_one_size_takes_photographs_of_any(model: Ear, folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
+from openvino import opset13 as ops
 from PIL import Image
 
 from anomalib_ear.deploy.runtime import in_order
@@ -108,6 +110,22 @@ def test_a_file_that_cannot_be_read_is_named(model: DeployedModel, tmp_path: Pat
     for name in ("torn.png", "missing.png"):
         with pytest.raises(OSError, match=name):
             model.predict(tmp_path / name)
+
+
+def test_a_size_that_the_model_cannot_take_is_one_error(tmp_path: Path) -> None:
+    """OpenVINO's own words are many lines; the model works on with the next photograph."""
+    image = ops.parameter([-1, 3, -1, -1], np.float32, name="input")
+    grey_map = ops.reduce_mean(ops.add(image, ops.constant(np.zeros((1, 3, 7, 7), np.float32))), [1], keep_dims=True)
+    score = ops.reduce_mean(grey_map, [1, 2, 3], keep_dims=False)
+    grey_map.output(0).set_names({"anomaly_map"})
+    score.output(0).set_names({"pred_score"})
+    openvino.save_model(openvino.Model([score, grey_map], [image]), tmp_path / "model.xml", compress_to_fp16=False)
+    model = DeployedModel(tmp_path / "model.xml")
+    for _ in range(2 * model.num_requests):
+        with pytest.raises(ValueError, match="the model cannot score 4 x 5 pixels: ") as raised:
+            model.predict(np.zeros((4, 5), np.uint8))
+        assert "\n" not in str(raised.value)
+    assert model.predict(np.full((7, 7), 255, np.uint8)).score == 1
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])

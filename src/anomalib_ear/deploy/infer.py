@@ -185,6 +185,8 @@ def infer(
         msg = f"{error} {table.path} has the scores until then; once that is mended, --resume true goes on."
         raise OSError(msg) from error
     _say(f"{counts['good']} good, {counts['defective']} defective, {len(failed)} not scored. Scores: {table.path}")
+    if heat_maps and counts:
+        _say(f"Pictures: {output / 'heat_maps'}")
     for text in failed:
         _say(f"  {text}", sys.stderr)
     return status or int(bool(failed))

@@ -60,12 +60,13 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: f
     Returns:
         Mode RGB.
     """
-    level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
-    lines = [(least, colour) for least, colour in _LINES if (level > least).any()]
     is_defective = score > threshold
+    highest = float(anomaly_map.max())
+    lines = [(least, colour) for least, colour in _LINES if highest > least]
     if not lines and is_defective:
-        lines = [(_PEAK * float(level.max()), _LINES[0][1])]
-    if lines:
+        lines = [(_PEAK * highest, _LINES[0][1])]
+    if lines:  # good parts, which are most, cost no more than their caption
+        level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
         pixels = np.array(photograph)
         for least, colour in lines:
             draw_outline(pixels, level > least, colour)
@@ -81,6 +82,8 @@ def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tup
         mask: ``(H, W)``.
         colour: The line's.
     """
+    if not mask.any():
+        return
     width = max(2, round(max(mask.shape) * _LINE_WIDTH))
     inside = np.zeros_like(mask)  # where the mask goes on beyond the photograph the line is on its border
     inside[width:-width, width:-width] = mask[width:-width, width:-width]
