@@ -33,7 +33,7 @@ _LINE_WIDTH = 1 / 400
 # Background of the caption and colour of the frame, by whether the part is defective; red-green blindness tells them.
 _COLOURS = {False: (0, 105, 85), True: (205, 50, 0)}
 _FONT_SIZE, _MARGIN = 20, 6
-_FRAME = {False: 3, True: 9}
+_FRAME = 8
 # Bytes that file systems allow in a name.
 _MAX_NAME_BYTES = 255
 _OUR_SUFFIXES = {".jpg", ".png", ".part"}
@@ -123,7 +123,7 @@ def captioned(picture: Image.Image, score: float, threshold: float, *, is_defect
     """
     text = f"{'DEFECTIVE' if is_defective else 'good'}  {score:.3f}  (threshold {threshold:g})"
     font = ImageFont.load_default(_FONT_SIZE)
-    frame, height = _FRAME[is_defective], _FONT_SIZE + 2 * _MARGIN
+    frame, height = _FRAME, _FONT_SIZE + 2 * _MARGIN
     width = max(picture.width, math.ceil(font.getlength(text)) + 2 * _MARGIN)
     framed = Image.new("RGB", (width + 2 * frame, picture.height + height + frame), _COLOURS[is_defective])
     framed.paste(picture, (frame + (width - picture.width) // 2, height))

@@ -87,6 +87,7 @@ class ReportCallback(Callback):
         said = [f"Checkpoint: {Path(checkpoint).resolve()}"] if checkpoint else []
         if stage in {"test", "predict"} and self._rows and trainer.world_size == 1:
             folder = Path(trainer.default_root_dir).resolve()
+            folder.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
             replace(folder / "scores.csv", encode([COLUMNS, *self._rows]))
             said.append(f"Scores: {folder / 'scores.csv'}")
             counts = Counter(row[COLUMNS.index("label")] for row in self._rows)
