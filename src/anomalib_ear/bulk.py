@@ -3,7 +3,16 @@
 
 """The command of the archive: ``python -m anomalib_ear.bulk``; see :mod:`anomalib_ear.deploy.bulk`."""
 
+import os
 import sys
+
+# Ray reads these when it is imported. It would report its use to its makers, try for minutes to reach a cluster that
+# does not answer, and print what its own files of logs have too.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+} | os.environ
 
 try:
     from anomalib_ear.deploy.bulk import main

@@ -11,6 +11,7 @@ and scores are those of the line. Only here is ray imported.
 
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -18,10 +19,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -35,17 +36,18 @@ from numpy.typing import NDArray
 from pyarrow import compute, fs, parquet
 from ray.data.checkpoint import CheckpointConfig
 
-from anomalib_ear.deploy.infer import LABELS
 from anomalib_ear.deploy.photographs import as_one_line, as_text, find
-from anomalib_ear.deploy.runtime import DeployedModel
-from anomalib_ear.images import SUFFIXES, read_image
+from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
+from anomalib_ear.images import SUFFIXES
 
 # Photographs of one Parquet file at most: what a worker that is lost has scored for nothing.
 _MAX_PART = 1000
 # Files per worker at least, so that all of them end at about the same time.
 _PARTS_PER_WORKER = 8
-# Photographs that a worker fetches ahead from a remote file system.
-_FETCHED_AHEAD = 16
+# Photographs that a worker fetches at a time from a remote file system, whose answers take longer than scores.
+_FETCHED_AT_A_TIME = 16
+# Processes ended by Ctrl-C have this status.
+_INTERRUPTED = 130
 # Rows that are listed or counted at a time.
 _CHUNK = 100_000
 # Cores that Ray Data's own steps ask for and hardly use: listing, and leaving out what has a row.
@@ -90,6 +92,7 @@ class Archive:
 
     Attributes:
         root: The folder, as other processes find it.
+        is_local: Whether its files are this machine's.
 
     Raises:
         OSError: If there is no such folder, or its file system does not answer.
@@ -99,7 +102,7 @@ class Archive:
     def __init__(self, source: str) -> None:
         self._files, self.root = file_system(source)
         self._is_uri = "://" in source
-        self._is_local = isinstance(self._files, fs.LocalFileSystem)
+        self.is_local = isinstance(self._files, fs.LocalFileSystem)
         if self._files.get_file_info(self.root).type != fs.FileType.Directory:
             msg = f"--input {source} is no folder: give a folder or the URI of one."
             raise NotADirectoryError(msg)
@@ -127,19 +130,26 @@ class Archive:
                     time = None if entry.mtime_ns is None else entry.mtime_ns // 1000
                     yield Photograph(entry.path.removeprefix(self.root).lstrip("/"), entry.size, time)
 
-    def file(self, path: str, folder: Path) -> Path:
-        """Return a photograph as a file of this machine.
+    @contextmanager
+    def file(self, path: str, folder: Path) -> Iterator[Path]:
+        """Give a photograph as a file of this machine.
 
         Args:
             path: As :meth:`photographs` lists it.
-            folder: Where to copy it if it is in a remote file system.
+            folder: Where it is copied to, and taken away again, if it is in a remote file system.
         """
-        if self._is_local:
-            return Path(self.root, path if self._is_uri else _from_text(path))
+        if self.is_local:
+            yield Path(self.root, path if self._is_uri else _from_text(path))
+            return
         copy = folder / f"{blake2b(path.encode(), digest_size=8).hexdigest()}{Path(path).suffix}"
-        with self._files.open_input_stream(f"{self.root}/{path}") as stream:
-            copy.write_bytes(stream.read())
-        return copy
+        try:
+            with self._files.open_input_stream(f"{self.root}/{path}") as stream:
+                copy.write_bytes(stream.read())
+            yield copy
+        except (OSError, ValueError) as error:
+            raise type(error)(str(error).replace(str(copy), path)) from error
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 class Scorer:
@@ -153,37 +163,29 @@ class Scorer:
     """
 
     def __init__(self, output: str, source: str, threshold: float, precision: str | None) -> None:
-        self._archive, self._threshold = Archive(source), threshold
+        self._archive = Archive(source)
         files, root = file_system(output)
         with tempfile.TemporaryDirectory() as folder:
             for name in MODEL:
                 with files.open_input_stream(f"{root}/{name}") as stream:
                     Path(folder, name).write_bytes(stream.read())
-            self._model = DeployedModel(Path(folder, "model.xml"), "throughput", precision, threads=1)
+            self._model = DeployedModel(Path(folder, MODEL[0]), "throughput", precision, threshold, cores=1)
+        self._num_threads = self._model.num_threads if self._archive.is_local else _FETCHED_AT_A_TIME
 
     def __call__(self, photographs: pa.Table) -> pa.Table:
         """Score photographs, and add what came out to their rows."""
         paths = photographs["path"].to_pylist()
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(paths)) as readers:
-            files = [readers.submit(self._archive.file, path, Path(folder)) for path in paths]
-            rows = [self._row(path, file) for path, file in zip(paths, files, strict=True)]
+        with tempfile.TemporaryDirectory() as folder:
+            results = in_order(partial(self._predict, folder=Path(folder)), paths, self._num_threads)
+            rows = [_row(result) for result in results]
         scores = pa.Table.from_pylist(rows, _SCORES)
         for name in scores.column_names:
             photographs = photographs.append_column(name, scores[name])
         return photographs
 
-    def _row(self, path: str, file: Future[Path]) -> dict[str, Any]:
-        try:
-            score = self._score(read_image(file.result()))
-        except Exception as error:  # noqa: BLE001  whatever is wrong with a file, the run goes on
-            return {"error": " ".join(str(error).split()).replace(str(file), path)}
-        label = LABELS[score > self._threshold]
-        return {"raw_score": self._model.raw(score), "normalised_score": score, "label": label}
-
-    def _score(self, pixels: NDArray[Any]) -> float:
-        inferred: Future[dict[str, NDArray[np.float32]]] = Future()
-        self._model.start(self._model.prepare(pixels), inferred)
-        return float(inferred.result()["pred_score"].item())
+    def _predict(self, path: str, folder: Path) -> Prediction:
+        with self._archive.file(path, folder) as file:
+            return self._model.predict(file)
 
 
 class Table:
@@ -236,18 +238,23 @@ class Table:
         self.files.move(f"{self._note}.part", self._note)
 
     def _exists(self, path: str) -> bool:
-        return self.files.get_file_info(path).type != fs.FileType.NotFound
+        return bool(self.files.get_file_info(path).type != fs.FileType.NotFound)
 
     def list(self, photographs: Iterator[Photograph]) -> NDArray[np.int64]:
         """Write down which photographs there are; returns their ids."""
-        ids = []
+        ids: list[NDArray[np.int64]] = []
+        first = next(photographs, None)
+        if first is None:
+            msg = "no photographs at --input: give a folder with some."
+            raise FileNotFoundError(msg)
+        photographs = chain([first], photographs)
         self.files.create_dir(self._root)
         with parquet.ParquetWriter(self.listing, _PHOTOGRAPHS, filesystem=self.files) as writer:
             while chunk := list(islice(photographs, _CHUNK)):
                 ids.append(np.array([photograph.id for photograph in chunk]))
                 columns = (ids[-1], *zip(*chunk, strict=True))
                 writer.write_table(pa.table(dict(zip(_PHOTOGRAPHS.names, columns, strict=True)), _PHOTOGRAPHS))
-        return np.concatenate(ids) if ids else np.empty(0, np.int64)
+        return np.concatenate(ids)
 
     def counts(self, ids: NDArray[np.int64]) -> Counter[str | None]:
         """Count the rows of photographs by their label, ``None`` for those without a score."""
@@ -287,15 +294,12 @@ def bulk(
     Returns:
         Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
     """
-    if not 0 <= threshold <= 1:
-        msg = f"threshold must lie in [0, 1], got {threshold}; 0.5 is the trained one."
-        raise ValueError(msg)
-    DeployedModel(model, "throughput", precision)  # says what is wrong with it before anything is begun
+    DeployedModel(model, "throughput", precision, threshold)  # says what is wrong with it before anything is begun
     source, output = (place if "://" in place else str(Path(place).resolve()) for place in (input, output))
     archive = Archive(source)
     run = {"model": DeployedModel.digest(model), "input": source, "threshold": threshold, "precision": precision}
+    table = Table(output, run)
     with _cluster(address) as workers:
-        table = Table(output, run)
         ids = table.list(archive.photographs())
         table.begin(model)
         before = table.counts(ids)
@@ -304,6 +308,9 @@ def bulk(
         part = max(1, min(_MAX_PART, len(ids) // (workers * _PARTS_PER_WORKER)))
         _run(table, part, workers, (output, source, threshold, precision))
         counts = table.counts(ids)
+    if counts.total() != len(ids):
+        msg = f"{table.scores} has {counts.total()} rows of {len(ids)} photographs: did two commands write there?"
+        raise ValueError(msg)
     _say(f"{counts['good']} good, {counts['defective']} defective, {counts[None]} not scored. Scores: {table.scores}")
     return int(counts[None] > 0)
 
@@ -311,23 +318,21 @@ def bulk(
 def _run(table: Table, part: int, workers: int, arguments: tuple[Any, ...]) -> None:
     """Score what has no row yet."""
     context = ray.data.DataContext.get_current()
-    if os.environ.get("BULKDEBUG") is None:
-        context.print_on_execution_start = False
-        context.enable_progress_bars = sys.stderr.isatty()
+    context.print_on_execution_start, context.enable_progress_bars = False, sys.stderr.isatty()
     context.checkpoint_config = CheckpointConfig(
         "id", table.done, override_filesystem=table.files, delete_checkpoint_on_success=False
     )
-    nothing = {"num_cpus": 0}  # reading and writing names takes no core from the models
-    photographs = ray.data.read_parquet(table.listing, filesystem=table.files, **nothing)
+    # Reading and writing rows takes no core from the models.
+    photographs = ray.data.read_parquet(table.listing, filesystem=table.files, num_cpus=0)
     scored = photographs.repartition(target_num_rows_per_block=part).map_batches(
         Scorer,
         fn_constructor_args=arguments,
-        batch_size=min(part, _FETCHED_AHEAD),
+        batch_size=part,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=1,
     )
-    scored.write_parquet(table.scores, filesystem=table.files, ray_remote_args=nothing)
+    scored.write_parquet(table.scores, filesystem=table.files, ray_remote_args={"num_cpus": 0})
 
 
 @contextmanager
@@ -339,19 +344,32 @@ def _cluster(address: str) -> Iterator[int]:
     """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
-    if ":" in address:
-        host, port = address.rsplit(":", 1)
-        socket.create_connection((host, int(port)), _PATIENCE).close()
-    cores = {"num_cpus": len(os.sched_getaffinity(0)) + _CLERKS} if address == "local" else {}
-    ray.init(address, log_to_driver=False, logging_level="error", **cores)
+    if address not in {"auto", "local"}:
+        _insist_on_answer(address)
+    cores = len(os.sched_getaffinity(0)) + _CLERKS if address == "local" else None
+    ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says stands in the one line of the error too
     try:
-        workers = int(ray.cluster_resources()["CPU"]) - _CLERKS
+        workers = int(ray.cluster_resources()["CPU"]) - _CLERKS  # type: ignore[no-untyped-call]
         if workers < 1:
-            msg = f"the cluster at {address} needs {_CLERKS + 1} cores or more: Ray Data's own work takes {_CLERKS}."
+            msg = f"the cluster at {address} needs {_CLERKS + 1} cores or more: Ray Data's own steps take {_CLERKS}."
             raise ValueError(msg)
         yield workers
     finally:
         ray.shutdown()
+
+
+def _insist_on_answer(address: str) -> None:
+    """Raise an error if nobody answers; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        msg = f"--address must be local, auto or HOST:PORT, got {address}."
+        raise ValueError(msg)
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        msg = f"no Ray cluster answers at {address} ({error}): start it, or give another --address."
+        raise ConnectionError(msg) from error
 
 
 def file_system(place: str) -> tuple[fs.FileSystem, str]:
@@ -370,6 +388,12 @@ def _size_and_time(file: Path) -> tuple[int | None, int | None]:
     return known.st_size, known.st_mtime_ns // 1000
 
 
+def _row(result: Prediction | Exception) -> dict[str, Any]:
+    if isinstance(result, Exception):
+        return {"error": " ".join(str(result).split())}
+    return {"raw_score": result.raw_score, "normalised_score": result.score, "label": result.label}
+
+
 def _from_text(text: str) -> str:
     """Undo ``as_text``."""
     return os.fsdecode(re.sub(rb"//([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), text.encode()))
@@ -386,6 +410,13 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # no terminal has all the letters of all names
     try:
         return int(jsonargparse.auto_cli(bulk, as_positional=False, args=arguments, exit_on_error=False))
+    except KeyboardInterrupt:
+        _say("Interrupted; the same command goes on.", sys.stderr)
+        return _INTERRUPTED
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        _say(f"error: {reason} Once that is mended, the same command goes on.", sys.stderr)
+        return 2
     except (OSError, ValueError, jsonargparse.ArgumentError) as error:
         _say(f"error: {' '.join(str(error).split())}", sys.stderr)
         return 2
