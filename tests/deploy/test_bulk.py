@@ -5,6 +5,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -36,7 +37,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the environment of all processes: a home of their own, and workers that need not wait for other tests."""
     home = str(tmp_path_factory.mktemp("home"))
     ours = {"PYTHONPATH": str(REPOSITORY / "src"), "HOME": home, "RAY_worker_niceness": "0"}
-    return os.environ | ours | {"RAY_USAGE_STATS_ENABLED": "0"}
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return os.environ | ours | secret | {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ def check_once(output: Path) -> None:
 
 def start(run: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
     """Start a command."""
-    return start(run, environment)
+    return subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(run: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -220,9 +222,9 @@ def test_a_uri_is_read_too(
     [
         ({"--model": "nowhere.xml"}, "no file nowhere.xml"),
         ({"--input": "empty", "--output": "out2", "--address": "{cluster}"}, "no photographs"),
-        ({"--input": "nowhere"}, "--input nowhere is no folder"),
+        ({"--input": "nowhere"}, "/nowhere is no folder"),
         ({"--input": "what://nowhere"}, "what"),
-        ({"--output": "model.xml"}, "--output model.xml is a file"),
+        ({"--output": "model.xml"}, "/model.xml is a file"),
         ({"--threshold": "1.5"}, "threshold must lie in [0, 1], got 1.5"),
         ({"--threshold": "0.7"}, "begun with another threshold"),
         ({"--model": "other/model.xml"}, "begun with another model"),

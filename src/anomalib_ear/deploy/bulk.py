@@ -40,9 +40,9 @@ from anomalib_ear.deploy.photographs import as_one_line, as_text, find
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
 from anomalib_ear.images import SUFFIXES
 
-# Photographs of one Parquet file at most: what a worker that is lost has scored for nothing.
-_MAX_PART = 1000
-# Files per worker at least, so that all of them end at about the same time.
+# Photographs of one Parquet file: what a worker that is lost has scored for nothing, and what pays for handing it out.
+_MIN_PART, _MAX_PART = 16, 1000
+# Files per worker where there are enough photographs, so that all workers end at about the same time.
 _PARTS_PER_WORKER = 8
 # Photographs that a worker fetches at a time from a remote file system, whose answers take longer than scores.
 _FETCHED_AT_A_TIME = 16
@@ -305,7 +305,7 @@ def bulk(
         before = table.counts(ids)
         if before:
             _say(f"Resumed: {before.total()} of {len(ids)} photographs have a row.")
-        part = max(1, min(_MAX_PART, len(ids) // (workers * _PARTS_PER_WORKER)))
+        part = max(_MIN_PART, min(_MAX_PART, len(ids) // (workers * _PARTS_PER_WORKER)))
         _run(table, part, workers, (output, source, threshold, precision))
         counts = table.counts(ids)
     if counts.total() != len(ids):
