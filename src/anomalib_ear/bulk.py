@@ -10,7 +10,7 @@ import sys
 # does not answer, and print what its own files of logs have too.
 os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "3",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 } | os.environ
 

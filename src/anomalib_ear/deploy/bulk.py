@@ -92,6 +92,7 @@ class Archive:
 
     Attributes:
         root: The folder, as other processes find it.
+        unreachable: Where photographs may be that cannot be listed, in words; known once they are listed.
         is_local: Whether its files are this machine's.
 
     Raises:
@@ -102,6 +103,7 @@ class Archive:
     def __init__(self, source: str) -> None:
         self._files, self.root = file_system(source)
         self._is_uri = "://" in source
+        self.unreachable: list[str] = []
         self.is_local = isinstance(self._files, fs.LocalFileSystem)
         if self._files.get_file_info(self.root).type != fs.FileType.Directory:
             msg = f"--input {source} is no folder: give a folder or the URI of one."
@@ -115,6 +117,7 @@ class Archive:
         """
         if not self._is_uri:
             found = find(self.root)
+            self.unreachable = found.unreachable
             for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
                 for text in texts:
                     _say(f"{kind}: {text}", sys.stderr)
@@ -292,7 +295,7 @@ def bulk(
         precision: Precision of the arithmetic. Defaults to the one that scores and thresholds were made with.
 
     Returns:
-        Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
+        Exit status: 0, or 1 if a photograph could not be scored.
     """
     DeployedModel(model, "throughput", precision, threshold)  # says what is wrong with it before anything is begun
     source, output = (place if "://" in place else str(Path(place).resolve()) for place in (input, output))
@@ -312,7 +315,7 @@ def bulk(
         msg = f"{table.scores} has {counts.total()} rows of {len(ids)} photographs: did two commands write there?"
         raise ValueError(msg)
     _say(f"{counts['good']} good, {counts['defective']} defective, {counts[None]} not scored. Scores: {table.scores}")
-    return int(counts[None] > 0)
+    return int(counts[None] > 0 or bool(archive.unreachable))
 
 
 def _run(table: Table, part: int, workers: int, arguments: tuple[Any, ...]) -> None:
