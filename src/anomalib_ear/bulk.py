@@ -19,7 +19,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name not in {"ray", "pyarrow"}:
         raise
-    sys.exit(f"error: no module {error.name}: install anomalib-ear[ray].")
+    print(f"error: no module {error.name}: install anomalib-ear[ray].", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -263,3 +263,31 @@ def test_an_error_is_one_line_and_nothing_is_lost(
     assert message in line
     assert not others
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_without_ray_it_says_what_to_install(environment: dict[str, str]) -> None:
+    """Instead of a traceback."""
+    hidden = "import runpy, sys; sys.modules['ray'] = None; runpy.run_module('anomalib_ear.bulk', run_name='__main__')"
+    done = finish([sys.executable, "-c", hidden], environment)
+    assert (done.returncode, done.stderr) == (2, "error: no module ray: install anomalib-ear[ray].\n")
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on(
+    model: Path, large: Path, cluster: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Once there is room; what was written until then counts."""
+    output = tmp_path / "out"
+    run = command(model, large, output, "--address", cluster)
+    with start(run, environment) as process:
+        wait_for_parts(process, output, 1)
+        (output / "scores").rename(output / "elsewhere")  # where nothing can be written any more
+        (output / "scores").touch()
+        _, complaint = process.communicate()
+    assert process.returncode == 2
+    assert [line for line in complaint.splitlines() if line.startswith("error: ")]
+    assert "the same command goes on" in complaint
+    (output / "scores").unlink()
+    (output / "elsewhere").rename(output / "scores")
+    done = finish(run, environment)
+    assert done.returncode == 0, done.stderr
+    check_once(output)

@@ -417,8 +417,8 @@ def main(arguments: list[str] | None = None) -> int:
         _say("Interrupted; the same command goes on.", sys.stderr)
         return _INTERRUPTED
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        _say(f"error: {reason} Once that is mended, the same command goes on.", sys.stderr)
+        reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+        _say(f"error: {reason}. Once that is mended, the same command goes on.", sys.stderr)
         return 2
     except (OSError, ValueError, jsonargparse.ArgumentError) as error:
         _say(f"error: {' '.join(str(error).split())}", sys.stderr)
