@@ -332,7 +332,7 @@ def _run(table: Table, part: int, workers: int, arguments: tuple[Any, ...]) -> N
         fn_constructor_args=arguments,
         batch_size=part,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_cpus=1,
     )
     scored.write_parquet(table.scores, filesystem=table.files, ray_remote_args={"num_cpus": 0})
