@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -32,6 +32,18 @@ LOCAL = (
 )
 
 
+class Cluster(NamedTuple):
+    """A Ray cluster of this machine.
+
+    Attributes:
+        address: Where it answers.
+        session: Which of the machine's processes are its own.
+    """
+
+    address: str
+    session: int
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the environment of all processes: a home of their own, and workers that need not wait for other tests."""
@@ -42,13 +54,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(environment: dict[str, str]) -> Iterator[str]:
-    """Return the address of a Ray cluster of two cores for models, which ends with the tests."""
+def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
+    """Return a Ray cluster of two cores for models, which ends with the tests."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LOCAL], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOCAL],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     with process:
-        yield process.stdout.readline().strip()
+        yield Cluster(process.stdout.readline().strip(), process.pid)
         process.stdin.close()
 
 
@@ -106,11 +123,12 @@ def wait_for_parts(process: "subprocess.Popen[str]", output: Path, count: int) -
         time.sleep(0.01)
 
 
-def worker() -> int:
-    """Return the process of a model; only this module's Ray has any."""
+def worker(cluster: Cluster) -> int:
+    """Return the process of one of a cluster's models."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
-            if (process / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches(Scorer))"):
+            is_model = (process / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches(Scorer))")
+            if is_model and os.getsid(int(process.name)) == cluster.session:
                 return int(process.name)
     pytest.fail("no worker")
 
@@ -151,13 +169,13 @@ def test_scores_are_the_lines(model: Path, folder: Path, environment: dict[str, 
 
 
 def test_a_killed_worker_costs_no_photograph(
-    model: Path, large: Path, cluster: str, environment: dict[str, str], tmp_path: Path
+    model: Path, large: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Another one scores what it had."""
-    run = command(model, large, tmp_path / "out", "--address", cluster)
+    run = command(model, large, tmp_path / "out", "--address", cluster.address)
     with start(run, environment) as process:
         wait_for_parts(process, tmp_path / "out", 1)
-        os.kill(worker(), signal.SIGKILL)
+        os.kill(worker(cluster), signal.SIGKILL)
         assert parts(tmp_path / "out") < 12
         _, complaint = process.communicate()
     assert process.returncode == 0, complaint
@@ -165,10 +183,10 @@ def test_a_killed_worker_costs_no_photograph(
 
 
 def test_a_killed_run_goes_on(
-    model: Path, large: Path, cluster: str, environment: dict[str, str], tmp_path: Path
+    model: Path, large: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """By the same command; what it wrote until then stays as it was."""
-    run = command(model, large, tmp_path / "out", "--address", cluster)
+    run = command(model, large, tmp_path / "out", "--address", cluster.address)
     with start(run, environment) as process:
         wait_for_parts(process, tmp_path / "out", 2)
         process.kill()
@@ -183,12 +201,12 @@ def test_a_killed_run_goes_on(
 
 
 def test_a_photograph_that_cannot_be_read_is_a_row(
-    model: Path, folder: Path, cluster: str, environment: dict[str, str], tmp_path: Path
+    model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """With its error; once it is mended it has a further row, and the others are not scored again."""
     (folder / "torn.png").write_bytes(b"torn")
     (folder / "gone.png").symlink_to("nowhere")
-    run = command(model, folder, tmp_path / "out", "--address", cluster)
+    run = command(model, folder, tmp_path / "out", "--address", cluster.address)
     done = finish(run, environment)
     assert done.returncode == 1
     assert "2 not scored" in done.stdout
@@ -205,11 +223,11 @@ def test_a_photograph_that_cannot_be_read_is_a_row(
 
 
 def test_a_uri_is_read_too(
-    model: Path, folder: Path, cluster: str, environment: dict[str, str], tmp_path: Path
+    model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Of any file system that pyarrow knows; output as well."""
     (folder / os.fsdecode(b"latin\xe4.png")).unlink()  # no URI names it
-    run = command(model, folder.as_uri(), (tmp_path / "out").as_uri(), "--address", cluster)
+    run = command(model, folder.as_uri(), (tmp_path / "out").as_uri(), "--address", cluster.address)
     done = finish(run, environment)
     assert done.returncode == 0, done.stderr
     table = rows(tmp_path / "out")
@@ -234,11 +252,11 @@ def test_a_uri_is_read_too(
     ],
 )
 def test_an_error_is_one_line_and_nothing_is_lost(
-    model: Path, cluster: str, environment: dict[str, str], tmp_path: Path, change: dict[str, str], message: str
+    model: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
     """It says what is wrong, soon."""
     (tmp_path / "empty").mkdir()
-    change = {name: value.format(cluster=cluster) for name, value in change.items()}
+    change = {name: value.format(cluster=cluster.address) for name, value in change.items()}
     (tmp_path / "other").mkdir()
     brightness_model(tmp_path / "other", divisor=2)
     photograph(tmp_path / "in" / "1.png", 10)
@@ -272,12 +290,12 @@ def test_without_ray_it_says_what_to_install(environment: dict[str, str]) -> Non
     assert (done.returncode, done.stderr) == (2, "error: no module ray: install anomalib-ear[ray].\n")
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on(
-    model: Path, large: Path, cluster: str, environment: dict[str, str], tmp_path: Path
+def test_an_output_that_fails_is_one_line_and_the_run_goes_on(
+    model: Path, large: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Once there is room; what was written until then counts."""
+    """Once it can be written again; what was written until then counts."""
     output = tmp_path / "out"
-    run = command(model, large, output, "--address", cluster)
+    run = command(model, large, output, "--address", cluster.address)
     with start(run, environment) as process:
         wait_for_parts(process, output, 1)
         (output / "scores").rename(output / "elsewhere")  # where nothing can be written any more
