@@ -69,6 +69,7 @@ class DeployedModel:
         precision: Precision of the arithmetic, ``"f32"``, ``"bf16"`` or ``"f16"``; ``None`` for the one that scores and
             thresholds were made with.
         threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
+        cores: How many cores it may use, where others compute too; ``None`` for all.
 
     Attributes:
         threshold: As given.
@@ -87,6 +88,7 @@ class DeployedModel:
         hint: Literal["latency", "throughput"] = "throughput",
         precision: str | None = None,
         threshold: float = 0.5,
+        cores: int | None = None,
     ) -> None:
         check_threshold(threshold)
         path = Path(path)
@@ -99,7 +101,9 @@ class DeployedModel:
         self.size = (shape[2].get_length(), shape[3].get_length()) if shape.is_static else None
         # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
         precision = precision or _metadata(model, "precision") or "f32"
-        configuration = {"PERFORMANCE_HINT": hint.upper(), "INFERENCE_PRECISION_HINT": precision}
+        configuration: dict[str, Any] = {"PERFORMANCE_HINT": hint.upper(), "INFERENCE_PRECISION_HINT": precision}
+        if cores is not None:  # and not tied to the first ones, where those of other processes would be too
+            configuration |= {"INFERENCE_NUM_THREADS": cores, "ENABLE_CPU_PINNING": False}
         with _one_line(f"{path} cannot be compiled"):
             model.reshape(shape)
             compiled = openvino.Core().compile_model(model, "CPU", configuration)
@@ -108,7 +112,7 @@ class DeployedModel:
             msg = f"this CPU computes {computed} where precision {precision} is asked for: give {computed}."
             raise ValueError(msg)
         self.num_requests: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self.num_threads = self.num_requests + (os.cpu_count() or 1)
+        self.num_threads = self.num_requests + (cores or os.cpu_count() or 1)
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(self.num_requests):
             self._idle.put(compiled.create_infer_request())

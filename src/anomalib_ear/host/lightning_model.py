@@ -32,8 +32,9 @@ from anomalib_ear.deploy.export import EarExportMixin
 from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.host import metrics
 from anomalib_ear.host.checks import check_datamodule
+from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
-from anomalib_ear.host.registration import keep_gates_in_export
+from anomalib_ear.host.registration import keep_gates_in_export, share_run_folder
 from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.training import TrainingCallback, check_precision, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
@@ -162,6 +163,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             self._set_gates()
         if skip_gates is not None:
             keep_gates_in_export(type(self))
+        share_run_folder()
 
     def _build(self) -> EarModel:
         """Build the network that the hyperparameters ask for; pre-trained weights are loaded when training begins."""
@@ -202,6 +204,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Check the data before any of it is worked on."""
         transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
         check_datamodule(getattr(self.trainer, "datamodule", None), transform)
+        evaluate_once(self.trainer)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
         """Recover a batch of defect-free images and compare."""
@@ -256,9 +259,13 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if self.model.is_calibrated:
             return False
         images = self._calibration_images()
+        copies = self.model.calibration_copies(len(images))
+        if not last:
+            copies = min(copies, 2)
         with torch.random.fork_rng(devices=[]):
-            copies = self.model.calibration_copies(len(images))
-            scores = self.model.calibrate(self._batches(images), copies if last else min(copies, 2))
+            scores = compute_once(
+                self.trainer, self.model, lambda: self.model.calibrate(self._batches(images), copies)
+            ).to(self.device)
         if isinstance(self.post_processor, EarPostProcessor):
             self.post_processor.take_training_scores(scores)
         return True

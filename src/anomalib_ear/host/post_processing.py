@@ -103,9 +103,10 @@ class EarPostProcessor(PostProcessor):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``."""
-        del trainer, pl_module
+        del pl_module
         count: int | None = self._image_threshold_metric.good_images  # type: ignore[assignment]  # not the host's
-        if count is None or count >= ENOUGH_IMAGES or torch.isnan(self._image_threshold):
+        is_enough = count is None or count >= ENOUGH_IMAGES or torch.isnan(self._image_threshold)
+        if count is None or is_enough or not trainer.is_global_zero:
             return
         logger.warning(
             "The threshold rests on %d good photographs; %d are needed for %.0f %% false alarms. About one in %d good "

@@ -14,6 +14,7 @@ import functools
 import inspect
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,3 +76,17 @@ def keep_gates_in_export(kind: type[AnomalibModule]) -> None:
             Engine.export = host  # type: ignore[method-assign]
 
     Engine.export = export  # type: ignore[method-assign,assignment]
+
+
+def share_run_folder() -> None:
+    """Let a process that was started for another one's training write into the other's run folder.
+
+    ``Engine`` makes a folder in each process of a training, and ``latest`` would lead to one without a checkpoint.
+    """
+    from anomalib.engine import engine  # noqa: PLC0415  # as above
+    from anomalib.utils.path import resolve_versioned_path  # noqa: PLC0415
+    from lightning.fabric.utilities.rank_zero import rank_zero_only  # noqa: PLC0415
+
+    if getattr(rank_zero_only, "rank", 0) > 0:
+        latest: Any = lambda root: resolve_versioned_path(Path(root) / "latest")  # noqa: E731
+        engine.create_versioned_dir = latest  # type: ignore[attr-defined]

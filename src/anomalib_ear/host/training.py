@@ -85,6 +85,8 @@ class TrainingCallback(Callback):
         """Calibrate where neither a validation nor a checkpoint asked for it, and say what is missing without one."""
         trainer.check_val_every_n_epoch = self._every_n_epochs
         pl_module.calibrate()
+        if not trainer.is_global_zero:
+            return
         threshold = getattr(pl_module.post_processor, "image_threshold", None)
         if threshold is not None and threshold.isnan():
             logger.warning(

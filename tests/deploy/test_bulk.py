@@ -1,0 +1,311 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The archive: scores as the line's, each photograph once, whatever is killed. On a real Ray of this machine."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from PIL import Image
+
+from anomalib_ear.deploy.runtime import DeployedModel
+from brightness import brightness_model, inspect, photograph, scored
+from conftest import REPOSITORY
+
+pytest.importorskip("ray.data", reason="needs anomalib-ear[ray]")
+from pyarrow import parquet
+
+# Large photographs: enough that both workers are busy for some seconds.
+MANY = 320
+LOCAL = (
+    "import ray; print(ray.init('local', num_cpus=4, logging_level=40).address_info['address'], flush=True); input()"
+)
+
+
+class Cluster(NamedTuple):
+    """A Ray cluster of this machine.
+
+    Attributes:
+        address: Where it answers.
+        session: Which of the machine's processes are its own.
+    """
+
+    address: str
+    session: int
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of all processes: a home of their own, and workers that need not wait for other tests."""
+    home = str(tmp_path_factory.mktemp("home"))
+    ours = {"PYTHONPATH": str(REPOSITORY / "src"), "HOME": home, "RAY_worker_niceness": "0"}
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return os.environ | ours | secret | {"RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture(scope="module")
+def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
+    """Return a Ray cluster of two cores for models, which ends with the tests."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCAL],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        yield Cluster(process.stdout.readline().strip(), process.pid)
+        process.stdin.close()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Return a model whose score is the brightness."""
+    return brightness_model(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of photographs of every brightness, under names that not every program can take."""
+    names = [b"latin\xe4.png", b"a b#c%20.png", "shift ä/1.png".encode(), b"new\nline.png", b"shift 2/1.png"]
+    for level, name in enumerate([*names, *(b"%03d.png" % index for index in range(25))]):
+        photograph(os.fsencode(tmp_path / "in #1 %41") + b"/" + name, 8 * level)
+    return tmp_path / "in #1 %41"
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Return a folder of photographs that take long enough for a test to kill what scores them."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for index in range(MANY):
+        if index < 4:
+            Image.new("RGB", (1500, 1000), (60 * index,) * 3).save(folder / f"{index}.png")
+        else:
+            (folder / f"{index}.png").hardlink_to(folder / f"{index % 4}.png")
+    return folder
+
+
+def command(model: Path, source: Path | str, output: Path | str, *options: str) -> list[str]:
+    """Return the command line."""
+    arguments = ["--model", model, "--input", source, "--output", output, *options]
+    return [sys.executable, "-m", "anomalib_ear.bulk", *map(str, arguments)]
+
+
+def rows(output: Path) -> dict[str, dict[str, Any]]:
+    """Read the table: rows by path, each path once."""
+    table = parquet.read_table(output / "scores").to_pylist()
+    by_path = {row["path"]: row for row in table}
+    assert len(by_path) == len(table)
+    return by_path
+
+
+def parts(output: Path) -> int:
+    """Count the files of the table."""
+    return len(list((output / "done").glob("*[0-9].parquet")))
+
+
+def wait_for_parts(process: "subprocess.Popen[str]", output: Path, count: int) -> None:
+    """Wait until a run has written as many files."""
+    while parts(output) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def worker(cluster: Cluster) -> int:
+    """Return the process of one of a cluster's models."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            is_model = (process / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches(Scorer))")
+            if is_model and os.getsid(int(process.name)) == cluster.session:
+                return int(process.name)
+    pytest.fail("no worker")
+
+
+def check_once(output: Path) -> None:
+    """Each of the large photographs has one row, with its score."""
+    table = rows(output)
+    assert len(table) == MANY
+    for name, row in table.items():
+        assert round(row["normalised_score"] * 255) == 60 * (int(Path(name).stem) % 4)
+
+
+def start(run: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    """Start a command."""
+    return subprocess.Popen(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(run: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command."""
+    return subprocess.run(run, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_scores_are_the_lines(model: Path, folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Of the same photographs, under the same names, on a Ray that the command starts; again it has nothing to do."""
+    assert inspect(model, folder, tmp_path / "line") == 0
+    run = command(model, folder, tmp_path / "out %41#2")
+    for said in ("", "Resumed: 30 of 30 photographs have a row."):
+        done = finish(run, environment)
+        assert done.returncode == 0, done.stderr
+        table = rows(tmp_path / "out %41#2")
+        assert {name: round(row["normalised_score"] * 255) for name, row in table.items()} == scored(tmp_path / "line")
+        assert f"{sum(row['label'] == 'good' for row in table.values())} good" in done.stdout
+        assert said in done.stdout
+        assert "rror" not in done.stderr
+    note = json.loads((tmp_path / "out %41#2" / "run.json").read_text())
+    assert note["threshold"] == 0.5
+    assert len(note["model"]) == 64
+
+
+def test_a_killed_worker_costs_no_photograph(
+    model: Path, large: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Another one scores what it had."""
+    run = command(model, large, tmp_path / "out", "--address", cluster.address)
+    with start(run, environment) as process:
+        wait_for_parts(process, tmp_path / "out", 1)
+        os.kill(worker(cluster), signal.SIGKILL)
+        assert parts(tmp_path / "out") < 12
+        _, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    check_once(tmp_path / "out")
+
+
+def test_a_killed_run_goes_on(
+    model: Path, large: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """By the same command; what it wrote until then stays as it was."""
+    run = command(model, large, tmp_path / "out", "--address", cluster.address)
+    with start(run, environment) as process:
+        wait_for_parts(process, tmp_path / "out", 2)
+        process.kill()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "done").glob("*[0-9].parquet")}
+    assert 2 <= len(before) < 16
+    done = finish(run, environment)
+    assert done.returncode == 0, done.stderr
+    assert "Resumed: " in done.stdout
+    for name, data in before.items():
+        assert (tmp_path / "out" / "done" / name).read_bytes() == data
+    check_once(tmp_path / "out")
+
+
+def test_a_photograph_that_cannot_be_read_is_a_row(
+    model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """With its error; once it is mended it has a further row, and the others are not scored again."""
+    (folder / "torn.png").write_bytes(b"torn")
+    (folder / "gone.png").symlink_to("nowhere")
+    run = command(model, folder, tmp_path / "out", "--address", cluster.address)
+    done = finish(run, environment)
+    assert done.returncode == 1
+    assert "2 not scored" in done.stdout
+    table = rows(tmp_path / "out")
+    assert "torn.png" in table["torn.png"]["error"]
+    assert "gone.png" in table["gone.png"]["error"]
+    assert [row["path"] for row in table.values() if row["label"] is None] == ["gone.png", "torn.png"]
+    photograph(folder / "torn.png", 200)
+    (folder / "gone.png").unlink()
+    done = finish(run, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Resumed: 30 of 31" in done.stdout
+    assert parquet.read_table(tmp_path / "out" / "scores").num_rows == 33
+
+
+def test_a_uri_is_read_too(
+    model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Of any file system that pyarrow knows; output as well."""
+    (folder / os.fsdecode(b"latin\xe4.png")).unlink()  # no URI names it
+    run = command(model, folder.as_uri(), (tmp_path / "out").as_uri(), "--address", cluster.address)
+    done = finish(run, environment)
+    assert done.returncode == 0, done.stderr
+    table = rows(tmp_path / "out")
+    assert len(table) == 29
+    assert round(table["shift ä/1.png"]["normalised_score"] * 255) == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--model": "nowhere.xml"}, "no file nowhere.xml"),
+        ({"--input": "empty", "--output": "out2", "--address": "{cluster}"}, "no photographs"),
+        ({"--input": "nowhere"}, "/nowhere is no folder"),
+        ({"--input": "what://nowhere"}, "what"),
+        ({"--output": "model.xml"}, "/model.xml is a file"),
+        ({"--threshold": "1.5"}, "threshold must lie in [0, 1], got 1.5"),
+        ({"--threshold": "0.7"}, "begun with another threshold"),
+        ({"--model": "other/model.xml"}, "begun with another model"),
+        ({"--address": "127.0.0.1:1"}, "no Ray cluster answers at 127.0.0.1:1"),
+        ({"--address": "somewhere"}, "--address must be local, auto or HOST:PORT"),
+        ({"--address": "auto"}, "no Ray cluster answers at 127.0.0.1:3"),
+    ],
+)
+def test_an_error_is_one_line_and_nothing_is_lost(
+    model: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path, change: dict[str, str], message: str
+) -> None:
+    """It says what is wrong, soon."""
+    (tmp_path / "empty").mkdir()
+    change = {name: value.format(cluster=cluster.address) for name, value in change.items()}
+    (tmp_path / "other").mkdir()
+    brightness_model(tmp_path / "other", divisor=2)
+    photograph(tmp_path / "in" / "1.png", 10)
+    note = {"model": DeployedModel.digest(model), "input": str(tmp_path / "in"), "threshold": 0.5, "precision": None}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(json.dumps(note))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    options = {"--model": "model.xml", "--input": "in", "--output": "out", "--address": "127.0.0.1:2"} | change
+    arguments = [part for option in options.items() for part in option]
+    done = subprocess.run(
+        [sys.executable, "-m", "anomalib_ear.bulk", *arguments],
+        env=environment | {"RAY_ADDRESS": "127.0.0.1:3"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    line, *others = [said for said in done.stderr.splitlines()[::-1] if "Set ray log level" not in said]
+    assert line.startswith("error: ")
+    assert message in line
+    assert not others
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_without_ray_it_says_what_to_install(environment: dict[str, str]) -> None:
+    """Instead of a traceback."""
+    hidden = "import runpy, sys; sys.modules['ray'] = None; runpy.run_module('anomalib_ear.bulk', run_name='__main__')"
+    done = finish([sys.executable, "-c", hidden], environment)
+    assert (done.returncode, done.stderr) == (2, "error: no module ray: install anomalib-ear[ray].\n")
+
+
+def test_an_output_that_fails_is_one_line_and_the_run_goes_on(
+    model: Path, large: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Once it can be written again; what was written until then counts."""
+    output = tmp_path / "out"
+    run = command(model, large, output, "--address", cluster.address)
+    with start(run, environment) as process:
+        wait_for_parts(process, output, 1)
+        (output / "scores").rename(output / "elsewhere")  # where nothing can be written any more
+        (output / "scores").touch()
+        _, complaint = process.communicate()
+    assert process.returncode == 2
+    assert [line for line in complaint.splitlines() if line.startswith("error: ")]
+    assert "the same command goes on" in complaint
+    (output / "scores").unlink()
+    (output / "elsewhere").rename(output / "scores")
+    done = finish(run, environment)
+    assert done.returncode == 0, done.stderr
+    check_once(output)
