@@ -10,12 +10,15 @@ inference and writing overlap; memory holds a few photographs, however many ther
 """
 
 import io
+import signal
+import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Literal, NamedTuple, TextIO
 
 import jsonargparse
@@ -23,10 +26,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from anomalib_ear.deploy.photographs import as_one_line, as_text, find
+from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
-from anomalib_ear.deploy.scores import ScoreTable, sha256
+from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, sha256
+from anomalib_ear.deploy.watching import Arrival, Seen, Watch
 from anomalib_ear.images import read_image
 
 # Processes ended by Ctrl-C have this status.
@@ -73,6 +77,21 @@ class Line:
                     raise result
                 yield name, result
 
+    def look(self, arrival: Arrival | None) -> tuple[Arrival, Scores | Exception | None] | None:
+        """Score what a watch yields, unless the table has it as it is.
+
+        Returns:
+            The photograph with its scores, the reason why there are none, or ``None`` if those before hold.
+        """
+        if arrival is None:
+            return None
+        name, file, digest = arrival
+        try:
+            is_known = digest is not None and self._is_same(name, file, digest)
+            return arrival, None if is_known else self._score((name, file))
+        except Exception as error:  # noqa: BLE001  of this photograph, or raised when it is its turn
+            return arrival, error
+
     def _score(self, named: tuple[Path, Path]) -> Scores:
         """Score a photograph and write its pictures first: one with a score has them."""
         name, file = named
@@ -110,16 +129,26 @@ class Line:
         """
 
         def is_same(name: Path) -> bool:
-            try:
-                return sha256(files[name]) == digests[name] and all(map(is_ours, self.pictures(name).values()))
-            except OSError:
-                return False  # scoring it says why
+            return self._is_same(name, files[name], digests[name])
 
         with ThreadPoolExecutor(self.model.num_threads) as readers:
             same = tqdm(
                 readers.map(is_same, digests), desc="compare", total=len(digests), unit="image", disable=not digests
             )
             return {name for name, is_the_same in zip(digests, same, strict=True) if not is_the_same}
+
+    def _is_same(self, name: Path, file: Path, digest: str) -> bool:
+        """Return whether a photograph has this content and its pictures."""
+        try:
+            return sha256(file) == digest and all(map(is_ours, self.pictures(name).values()))
+        except OSError:
+            return False  # scoring it says why
+
+    def remove_pictures(self, name: Path) -> None:
+        """Remove a photograph's pictures."""
+        for path in self.pictures(name).values():
+            if is_ours(path):
+                path.unlink()
 
 
 def infer(
@@ -132,6 +161,7 @@ def infer(
     heat_maps: bool = True,
     anomaly_maps: bool = False,
     resume: bool = False,
+    watch: bool = False,
 ) -> int:
     """Score photographs with an exported model.
 
@@ -147,6 +177,8 @@ def infer(
         anomaly_maps: Whether to write normalised maps as 16-bit PNGs, 65535 for 1.
         resume: Whether to go on with a table of scores. A photograph is skipped if its path and its content are those
             of a row; the row of one that changed is replaced.
+        watch: Whether to score also what appears in the folder later, until SIGTERM or Ctrl-C. Goes on with a table
+            as resume does.
 
     Returns:
         Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
@@ -155,54 +187,158 @@ def infer(
     if output.exists() and not output.is_dir():
         msg = f"--output {output} is a file: give a folder."
         raise NotADirectoryError(msg)
-    found = find(input)
-    deployed = DeployedModel(model, hint, precision, threshold)
-    line = Line(deployed, output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
-    run = {"model": DeployedModel.digest(model), "threshold": threshold, "precision": precision}
-    table = ScoreTable(output, run, resume=resume)
-    for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
-        for text in texts:
-            _say(f"{kind}: {text}", sys.stderr)
-    failed = [*found.unreachable]
-    counts: Counter[Label] = Counter()
-    status = 0
+    if watch and not (input and Path(input).is_dir()):
+        msg = f"--watch true watches a folder, and --input {input!r} is none: give one that exists."
+        raise NotADirectoryError(msg)
+    with _stopping(on=watch) as stop:
+        found = None if watch else find(input)
+        deployed = DeployedModel(model, hint, precision, threshold)
+        line = Line(deployed, output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
+        run = {"model": DeployedModel.digest(model), "threshold": threshold, "precision": precision}
+        table = ScoreTable(output, run, resume=resume or watch)
+        inspection = _Inspection(line, table)
+        try:
+            if found is None:
+                inspection.watch(Path(input), stop)
+            else:
+                inspection.score(found, resume=resume)
+        except KeyboardInterrupt:
+            stop.interrupted = True
+            _say(f"Interrupted; {'the same command' if watch else '--resume true'} goes on.", sys.stderr)
+        except (OSError, sqlite3.Error) as error:
+            again = "the same command" if watch else "--resume true"
+            msg = f"{error} {table.path} has the scores until then; once that is mended, {again} goes on."
+            raise OSError(msg) from error
+    inspection.tell()
+    return _INTERRUPTED if stop.interrupted else int(inspection.num_failed > 0)
+
+
+class _Stop(Event):
+    """Ends a watch.
+
+    Attributes:
+        interrupted: Whether Ctrl-C was pressed.
+    """
+
+    interrupted = False
+
+
+@contextmanager
+def _stopping(*, on: bool) -> Iterator[_Stop]:
+    """Let SIGTERM and Ctrl-C end a watch: what is begun is finished. The second time they do as they always do."""
+    stop = _Stop()
+    signals = (signal.SIGTERM, signal.SIGINT) if on else ()
+
+    def end(number: int, frame: object) -> None:
+        del frame
+        stop.interrupted |= number == signal.SIGINT
+        stop.set()
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    before = {each: signal.signal(each, end) for each in signals}
     try:
-        files = _to_do(line, table, found.files) if resume else found.files
-        with closing(line.run(files)) as results:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+class _Inspection:
+    """Rows of a table, and what happened on the way.
+
+    Attributes:
+        num_failed: How many photographs could not be scored.
+    """
+
+    def __init__(self, line: Line, table: ScoreTable) -> None:
+        self.line, self.table = line, table
+        self.num_failed = 0
+        self._counts: Counter[Label] = Counter()
+        self._failures: list[str] = []
+
+    def score(self, found: Found, *, resume: bool) -> None:
+        """Score photographs, without those that have scores if the table goes on."""
+        for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
+            for text in texts:
+                _say(f"{kind}: {text}", sys.stderr)
+        self._failures += found.unreachable
+        self.num_failed = len(self._failures)
+        files = _to_do(self.line, self.table, found.files) if resume else found.files
+        with closing(self.line.run(files)) as results:
             for name, result in tqdm(results, total=len(files), unit="image"):
                 if isinstance(result, Exception):
-                    failed.append(f"{files[name]}: {' '.join(str(result).split())}")
-                    tqdm.write(f"not scored: {as_one_line(failed[-1])}", file=sys.stderr)
-                    continue
-                part = result.prediction
-                counts[part.label] += 1
-                raw = "" if part.raw_score is None else f"{part.raw_score:.6f}"
-                table.append((as_text(name), raw, f"{part.score:.6f}", part.label, result.digest))
-    except KeyboardInterrupt:
-        _say("Interrupted; --resume true goes on.", sys.stderr)
-        status = _INTERRUPTED
-    except OSError as error:
-        msg = f"{error} {table.path} has the scores until then; once that is mended, --resume true goes on."
-        raise OSError(msg) from error
-    _say(f"{counts['good']} good, {counts['defective']} defective, {len(failed)} not scored. Scores: {table.path}")
-    if heat_maps and counts:
-        _say(f"Pictures: {output / 'heat_maps'}")
-    for text in failed:
-        _say(f"  {text}", sys.stderr)
-    return status or int(bool(failed))
+                    self._failures.append(_not_scored(files[name], result))
+                    self.num_failed = len(self._failures)
+                else:
+                    self._append(result)
+
+    def watch(self, folder: Path, stop: Event) -> None:
+        """Score the photographs of a folder, those that are there and those that appear, until the event is set."""
+        seen = Seen((row[0], row[COLUMNS.index("sha256")]) for row in self.table.rows())
+        watch = Watch(folder, seen, stop, lambda text: _say(text, sys.stderr))
+        _say(f"Watching {folder}; Ctrl-C or SIGTERM ends it. Scores: {self.table.path}")
+        try:
+            with closing(in_order(self.line.look, watch, self.line.model.num_threads)) as results:
+                for result in results:
+                    if isinstance(result, tuple):
+                        self._take(watch, *result)
+        finally:
+            self.num_failed = seen.failed
+
+    def _take(self, watch: Watch, arrival: Arrival, result: Scores | Exception | None) -> None:
+        """Bring the table up to what was found of a photograph."""
+        if isinstance(result, CannotWriteError):
+            raise result
+        digest = arrival.digest
+        is_replaced = digest is not None and result is not None
+        if isinstance(result, Exception):
+            _not_scored(arrival.file, result)
+            if isinstance(result, FileNotFoundError):
+                is_replaced = False  # it was taken away, and nobody knows that it had changed
+            elif is_replaced:
+                self.line.remove_pictures(arrival.name)
+        if is_replaced:
+            self.table.drop({as_text(arrival.name)})
+            digest = None
+        if isinstance(result, Scores):
+            self._append(result)
+            digest = result.digest
+        watch.done(arrival, digest, failed=isinstance(result, Exception))
+
+    def _append(self, scores: Scores) -> None:
+        """Append a row."""
+        part = scores.prediction
+        self._counts[part.label] += 1
+        raw = "" if part.raw_score is None else f"{part.raw_score:.6f}"
+        self.table.append((as_text(scores.path), raw, f"{part.score:.6f}", part.label, scores.digest))
+
+    def tell(self) -> None:
+        """Say how it went."""
+        good, defective = self._counts["good"], self._counts["defective"]
+        _say(f"{good} good, {defective} defective, {self.num_failed} not scored. Scores: {self.table.path}")
+        if self.line.heat_maps and self._counts:
+            _say(f"Pictures: {self.line.output / 'heat_maps'}")
+        for text in self._failures:
+            _say(f"  {text}", sys.stderr)
+
+
+def _not_scored(file: Path, error: Exception) -> str:
+    """Say that a photograph has no score; returns its path and the reason."""
+    text = f"{file}: {' '.join(str(error).split())}"
+    tqdm.write(f"not scored: {as_one_line(text)}", file=sys.stderr)
+    return text
 
 
 def _to_do(line: Line, table: ScoreTable, files: dict[Path, Path]) -> dict[Path, Path]:
     """Drop outdated rows from a table, and return the files without a score."""
     names = {as_text(name): name for name in files}
-    scored = {names[text]: digest for text, digest in table.digests.items() if text in names}
+    digests = {row[0]: row[COLUMNS.index("sha256")] for row in table.rows()}
+    scored = {names[text]: digest for text, digest in digests.items() if text in names}
     again = line.changed(files, scored)
     for name in again:
-        for path in line.pictures(name).values():
-            if is_ours(path):
-                path.unlink()
+        line.remove_pictures(name)
     table.drop({as_text(name) for name in again})
-    skipped, others = len(scored) - len(again), len(table.digests) - len(scored) + len(again)
+    skipped, others = len(scored) - len(again), len(digests) - len(scored)
     _say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
     if others:
         _say(f"{table.path} has {others} more photographs, which are not in the input: their rows stay.")
@@ -210,7 +346,7 @@ def _to_do(line: Line, table: ScoreTable, files: dict[Path, Path]) -> dict[Path,
 
 
 def _say(text: str, file: TextIO | None = None) -> None:
-    print(as_one_line(text), file=file)
+    print(as_one_line(text), file=file, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

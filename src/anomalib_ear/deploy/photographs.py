@@ -53,7 +53,7 @@ def find(source: str) -> Found:
         FileNotFoundError: If there is no photograph.
     """
     path = Path(source)
-    search = _Search()
+    search = Search()
     if not source:
         matches, root = [], path
     elif path.is_dir():
@@ -76,7 +76,7 @@ def find(source: str) -> Found:
     return found
 
 
-class _Search:
+class Search:
     """One search, and what it met.
 
     Attributes:
@@ -87,16 +87,15 @@ class _Search:
         self.unreachable: dict[str, None] = {}
         self._folders_left_out: dict[str, None] = {}
         self._others: Counter[str] = Counter()
-        self._listed: dict[Path, list[Path]] = {}
 
     def match(self, folder: Path, pattern: tuple[str, ...]) -> Iterator[Path]:
         """Yield what matches a pattern under a folder; ``**`` stands for any number of folders."""
         head, *rest = pattern
         if head == "**":
-            for below in self._folders(folder):
+            for below in self.folders(folder):
                 yield from self.match(below, tuple(rest) or ("*",))
             return
-        for path in self._list(folder):
+        for path in self.list(folder):
             if fnmatch.fnmatch(path.name, head):
                 if not rest:
                     yield path
@@ -137,7 +136,7 @@ class _Search:
         """Note something about a path, once."""
         texts[f"{as_one_line(path)} {text}"] = None
 
-    def _folders(self, top: Path) -> Iterator[Path]:
+    def folders(self, top: Path) -> Iterator[Path]:
         """Yield a folder and all below it, each real one once; links come last, so that real paths are preferred."""
         folders, links = deque([top]), deque[Path]()
         seen = set()
@@ -150,7 +149,7 @@ class _Search:
                 continue
             seen.add(real)
             yield folder
-            for path in self._list(folder):
+            for path in self.list(folder):
                 if self._is_folder(path):
                     (links if path.is_symlink() else folders).append(path)
 
@@ -161,15 +160,14 @@ class _Search:
             self._note(self.unreachable, path, "cannot be reached: a broken link, or in a folder that may not be read")
         return kind == stat.S_IFDIR
 
-    def _list(self, folder: Path) -> list[Path]:
-        """List a folder, once."""
-        if folder not in self._listed:
-            self._listed[folder] = []
-            try:
-                self._listed[folder] = sorted(folder.iterdir())
-            except OSError as error:
-                self._note(self.unreachable, folder, f"cannot be searched: {error.strerror}")
-        return self._listed[folder]
+    def list(self, folder: Path) -> Iterator[Path]:
+        """List a folder; names take less memory than paths."""
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208
+        except OSError as error:
+            self._note(self.unreachable, folder, f"cannot be searched: {error.strerror}")
+            return
+        yield from (folder / name for name in names)
 
 
 def _kind(path: Path) -> int:

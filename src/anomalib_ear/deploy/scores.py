@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,6 @@ class ScoreTable:
 
     Attributes:
         path: File of the table.
-        digests: SHA-256 of each photograph in the table, by its path as text.
 
     Raises:
         FileExistsError: If there is a table and ``resume`` is off.
@@ -35,22 +35,24 @@ class ScoreTable:
 
     def __init__(self, folder: Path, run: dict[str, Any], *, resume: bool) -> None:
         self.path = folder / "scores.csv"
-        self._rows: dict[str, list[str]] = {}
+        rows: dict[str, list[str]] = {}
         if self.path.exists():
             if not resume:
                 msg = f"{self.path} is there already: go on with it by --resume true, or give another --output."
                 raise FileExistsError(msg)
             self._check(run)
-            self._rows = {row[0]: row for row in self._read()}
+            rows = {row[0]: row for row in self._read()}
         else:
             folder.mkdir(parents=True, exist_ok=True)
             replace(self.path.with_suffix(".json"), (json.dumps(run, indent=2) + "\n").encode())
-        self._write()
+        self._write(rows.values())
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """Digest of each photograph that has a score."""
-        return {name: row[-1] for name, row in self._rows.items()}
+    def rows(self) -> Iterator[list[str]]:
+        """Read the rows one by one: there may be more than memory holds."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows)
+            yield from rows
 
     def append(self, row: tuple[str, ...]) -> None:
         """Append a row, or raise OSError and leave the table as it was."""
@@ -67,10 +69,9 @@ class ScoreTable:
                 raise OSError(msg) from error
 
     def drop(self, names: set[str]) -> None:
-        """Take rows out. Call it before rows are appended."""
+        """Take rows out, of photographs by their paths as text."""
         if names:
-            self._rows = {name: row for name, row in self._rows.items() if name not in names}
-            self._write()
+            self._write(row for row in self.rows() if row[0] not in names)
 
     def _check(self, run: dict[str, Any]) -> None:
         """Raise an error if the table was begun in another way."""
@@ -104,16 +105,17 @@ class ScoreTable:
             raise ValueError(msg)
         return rows
 
-    def _write(self) -> None:
+    def _write(self, rows: Iterable[Sequence[str]]) -> None:
         """Write the table as a whole."""
-        replace(self.path, encode([COLUMNS, *self._rows.values()]))
+        replace(self.path, (encode([row]) for row in chain([COLUMNS], rows)))
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all."""
+def replace(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file as a whole or not at all; its parts one after the other."""
     partial = path.with_name(path.name + ".part")
     try:
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

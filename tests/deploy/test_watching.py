@@ -1,0 +1,223 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A watched folder: each photograph is scored once, as it is when it is whole, whatever happens to the command."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from anomalib_ear.deploy.watching import Seen, Watch
+from brightness import brightness_model, inspect, photograph, scored
+from conftest import REPOSITORY
+
+# Of the one who writes: name and brightness of each photograph, some in subfolders that appear, every tenth in two
+# pieces with a pause; of a tenth of those the pause is longer than the command waits.
+COUNT = 500
+WRITER = f"""
+import io, random, sys, time
+from pathlib import Path
+from PIL import Image
+rng, folder = random.Random(0), Path(sys.argv[1])
+for index in range({COUNT}):
+    file = folder / (f"shift {{index // 50}}" if index % 3 else ".") / f"{{index:03}}.png"
+    file.parent.mkdir(exist_ok=True)
+    data = io.BytesIO()
+    Image.new("L", (20, 10), index % 256).save(data, "png", compress_level=0)
+    with file.open("wb") as written:
+        written.write(data.getvalue()[:100])
+        if index % 10 == 0:
+            written.flush()
+            time.sleep(1.4 if index % 100 == 0 else 0.1)
+        written.write(data.getvalue()[100:])
+    if rng.random() < 0.2:
+        time.sleep(rng.random() * 0.2)
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Return a model whose score is the brightness."""
+    return brightness_model(tmp_path)
+
+
+class Command:
+    """The command, watching a folder in another process."""
+
+    def __init__(self, model: Path, source: Path, output: Path, *options: str) -> None:
+        self.output = output
+        arguments = ["--model", model, "--input", source, "--output", output, "--watch", "true", *options]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "anomalib_ear.infer", *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 40) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < end, f"only {len(self.rows())} rows"
+            time.sleep(0.05)
+
+    def rows(self) -> list[str]:
+        """Return the rows that the table has by now."""
+        table = self.output / "scores.csv"
+        return table.read_text().splitlines()[1:] if table.exists() else []
+
+    def end(self, how: signal.Signals) -> tuple[int, str, str]:
+        """End it; returns its status and what it said."""
+        self.process.send_signal(how)
+        said = self.process.communicate(timeout=30)
+        return self.process.returncode, *said
+
+
+@pytest.fixture
+def watching(model: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Return what starts the command on the folder `in`."""
+    started: list[Command] = []
+
+    def start(*options: str) -> Command:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        started.append(Command(model, tmp_path / "in", tmp_path / "out", *options))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.process.kill()
+        command.process.communicate()
+
+
+def test_each_is_scored_once_though_the_command_is_killed(watching: Callable[..., Command], tmp_path: Path) -> None:
+    """Another process writes at uneven speed while the command is killed twice and started again by the same line."""
+    (tmp_path / "in").mkdir()
+    photograph(tmp_path / "in" / "early.png", 7)
+    killed: list[list[str]] = []
+    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "in"]) as writer:
+        for least in (COUNT // 5, COUNT // 2):
+            command = watching()
+            command.wait_for(lambda least=least, command=command: len(command.rows()) > least)
+            command.end(signal.SIGKILL)
+            killed.append(command.rows()[:-1])  # of which the last may be torn
+        command = watching()
+        command.wait_for(lambda: len(command.rows()) > COUNT)
+        assert writer.wait() == 0
+    time.sleep(1.5)  # in which one that is scored twice would get its second row
+    status, said, errors = command.end(signal.SIGTERM)
+    assert status == 0, errors
+    assert "0 not scored" in said
+    names = {f"shift {index // 50}/{index:03}.png" if index % 3 else f"{index:03}.png" for index in range(COUNT)}
+    rows = scored(tmp_path / "out")  # which has each path once
+    assert rows == {name: int(name[-7:-4]) % 256 for name in names} | {"early.png": 7}
+    for before in killed:  # rows of photographs that were scored again would have moved to the end
+        assert command.rows()[: len(before)] == before
+    assert len(list((tmp_path / "out" / "heat_maps").rglob("*.jpg"))) == COUNT + 1
+
+
+def test_files_change_while_they_are_watched(watching: Callable[..., Command], tmp_path: Path) -> None:
+    """A row is of what a photograph is now; pipes, broken links and the command's own output do no harm."""
+    folder = tmp_path / "in"
+    for level, name in enumerate(("replaced.png", "touched.png", "deleted.png", "deep/linked.png")):
+        photograph(folder / name, level)
+    (folder / "again").symlink_to("deep")
+    (folder / "broken.png").symlink_to("nowhere.png")
+    (folder / "torn.png").write_bytes((folder / "touched.png").read_bytes()[:200])
+    (folder / "notes.txt").write_text("no photograph")
+    os.mkfifo(folder / "pipe.png")
+    (tmp_path / "out").symlink_to("in/out")  # the output is in the input
+    (folder / "out").mkdir()
+    command = watching("--anomaly_maps", "true")
+    command.wait_for(lambda: len(command.rows()) == 4)
+    photograph(folder / "replaced.png", 210)
+    photograph(folder / "torn.png", 211)
+    photograph(folder / "again" / "late.png", 212)
+    (folder / "new" / "deeper").mkdir(parents=True)
+    photograph(folder / "new" / "deeper" / "moved.png", 213)
+    (folder / "touched.png").touch()
+    (folder / "deleted.png").unlink()
+    expected = {"replaced.png": 210, "touched.png": 1, "deleted.png": 2, "deep/linked.png": 3, "torn.png": 211}
+    expected |= {"deep/late.png": 212, "new/deeper/moved.png": 213}
+    command.wait_for(lambda: scored(tmp_path / "out") == expected)
+    time.sleep(1.5)
+    status, said, errors = command.end(signal.SIGTERM)
+    assert scored(tmp_path / "out") == expected
+    assert status == 1
+    assert "1 not scored" in said  # the broken link
+    for text in (f"{folder}/torn.png: ", f"{folder}/broken.png: ", "pipe.png is neither file nor folder", ".txt files"):
+        assert errors.count(text) == 1, errors
+    command = watching("--anomaly_maps", "true")
+    (folder / "broken.png").unlink()
+    photograph(folder / "broken.png", 5)
+    command.wait_for(lambda: "broken.png" in scored(tmp_path / "out"))
+    status, said, errors = command.end(signal.SIGINT)
+    assert status == 130, errors
+    assert "1 good, 0 defective, 0 not scored" in said
+    assert scored(tmp_path / "out") == expected | {"broken.png": 5}
+
+
+def test_a_folder_that_vanishes_is_one_error(watching: Callable[..., Command], tmp_path: Path) -> None:
+    """Nothing is lost: when it is back, the same command goes on."""
+    photograph(tmp_path / "in" / "1.png", 1)
+    command = watching()
+    command.wait_for(lambda: len(command.rows()) == 1)
+    (tmp_path / "in").rename(tmp_path / "away")
+    _, errors = command.process.communicate(timeout=30)
+    (error,) = errors.splitlines()
+    assert command.process.returncode == 2
+    assert error.startswith(f"error: the folder {tmp_path / 'in'} is no longer there.")
+    assert "the same command goes on" in error
+    photograph(tmp_path / "away" / "2.png", 2)
+    (tmp_path / "away").rename(tmp_path / "in")
+    command = watching()
+    command.wait_for(lambda: scored(tmp_path / "out") == {"1.png": 1, "2.png": 2})
+    assert command.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize("source", ["nowhere", "in/1.png", "in/*.png", ""])
+def test_only_a_folder_is_watched(
+    model: Path, tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says what would be right, before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    photograph(Path("in", "1.png"), 1)
+    assert inspect(model, source, tmp_path / "out", "--watch", "true") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --watch true watches a folder")
+    assert repr(source) in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    """Names of photographs that were looked at are not kept in memory."""
+    tracemalloc.start()
+    peaks = []
+    for count in (1000, 3000):
+        folder = tmp_path / str(count)
+        photograph(folder / "0" / "0.png", 1)
+        for index in range(1, count):
+            file = folder / str(index // 500) / f"{index}.png"
+            file.parent.mkdir(exist_ok=True)
+            file.hardlink_to(folder / "0" / "0.png")
+        watch = Watch(folder, Seen([]), Event(), print)
+        tracemalloc.reset_peak()
+        begin, found = tracemalloc.get_traced_memory()[0], 0
+        for arrival in watch:
+            if arrival is not None:
+                found += 1
+                watch.done(arrival, "digest")
+            if found == count:
+                watch.stop.set()
+        peaks.append(tracemalloc.get_traced_memory()[1] - begin)
+    tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 100 * 2000  # bytes of 2000 more; a path has more than 100
