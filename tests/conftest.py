@@ -112,7 +112,7 @@ def folder_arguments(surfaces: Path) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="session", params=["pixels", "resnet18"])
+@pytest.fixture(scope="session", params=["pixels", "tf_efficientnet_lite0"])
 def run(
     request: pytest.FixtureRequest, surfaces: Path, backbone: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Run:

@@ -418,7 +418,7 @@ class TestDownload:
 
 
 MODELS = {
-    "Ear": ["--model.space", "mnist", "--model.image_size", "[64,64]", "--model.channels", "[4,8,8]"],
+    "Ear": ["--model.image_size", "[64,64]", "--model.channels", "[4,8,8]"],
     "Padim": ["--model.pre_trained", "false", "--model.backbone", "resnet18", "--model.layers", "[layer1]",
               "--model.n_features", "10"],
 }  # fmt: skip

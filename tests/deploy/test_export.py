@@ -199,12 +199,12 @@ def test_int8_compute_nearly_the_same(
 
 def test_int8_have_statistics_of_their_own(model: Ear, good: Folder) -> None:
     """What quantization adds to the residual counts as normal; without validation images thresholds stay."""
-    trained = model.model.anomaly_map.mean.clone()
+    trained = model.model.anomaly_map.residual.mean.clone()
     images = CalibrationImages(good, model.pre_processor)
     copied, thresholds = recalibrate(model.model, model.post_processor, images, (32, 32))
-    assert not torch.equal(copied.anomaly_map.mean, trained)
+    assert not torch.equal(copied.anomaly_map.residual.mean, trained)
     assert thresholds.image_threshold == pytest.approx(0.4)
-    assert torch.equal(model.model.anomaly_map.mean, trained)
+    assert torch.equal(model.model.anomaly_map.residual.mean, trained)
 
 
 def test_int8_have_thresholds_of_their_own(

@@ -39,7 +39,7 @@ def photographs(folder: Path, count: int = 6, size: tuple[int, int] = (150, 170)
 def model() -> Ear:
     """Return Ear, calibrated but hardly trained, with thresholds."""
     torch.manual_seed(0)
-    ear = Ear(space="mnist", image_size=(64, 96), channels=[4, 8], visualizer=False)
+    ear = Ear(image_size=(64, 96), channels=[4, 8], visualizer=False)
     ear.model.space.load_pretrained()
     good = torch.rand(12, 3, 64, 96)
     ear.model.train()(good)

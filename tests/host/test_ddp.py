@@ -36,7 +36,7 @@ GOOD, DEFECTIVE = 21, 7
 
 def model() -> Ear:
     """Return a small Ear."""
-    return Ear(space="mnist", image_size=(64, 96), channels=[4, 8], visualizer=False)
+    return Ear(image_size=(64, 96), channels=[4, 8], visualizer=False)
 
 
 def engine(**arguments: Any) -> Engine:  # noqa: ANN401

@@ -19,6 +19,8 @@ from anomalib_ear import Ear
 from anomalib_ear.host.training import DEFAULT_EPOCHS
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention
+from anomalib_ear.method.pretrained import read_installed
+from anomalib_ear.method.spaces import DEFAULT
 from benchmarks.changes import Change, changes
 from conftest import Run, cli, folder_arguments, use
 
@@ -199,28 +201,29 @@ class TestCheckpoints:
 class TestSpaces:
     """What is recovered is a choice."""
 
-    def test_attention_s_features_need_no_download(
+    def test_the_default_needs_no_download(
         self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With nothing in the cache and no network, they find the blots."""
         use(nothing, monkeypatch)
-        model = train(surfaces, tmp_path, space="mnist")
+        model = train(surfaces, tmp_path, space=DEFAULT)
         engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
         assert engine.test(model, datamodule=folder(surfaces))[0]["image_AUROC"] > 0.9
 
     def test_a_checkpoint_brings_its_features(self, surfaces: Path, tmp_path: Path) -> None:
-        """A restored model has the weights that were trained with, and one network for features and attention."""
-        train(surfaces, tmp_path, space="mnist")
+        """A restored model has the weights that were trained with."""
+        train(surfaces, tmp_path, space=DEFAULT)
         again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).model
         torch.testing.assert_close(dict(again.space.attention.state_dict()), dict(load_attention().state_dict()))
-        assert again.space.attention is again.space.strokes
+        weights = read_installed()
+        assert torch.equal(again.space.backbone.model.conv_stem.weight, weights["_conv_stem.weight"])
 
     def test_missing_weights_stop_training_before_its_first_step(
         self, surfaces: Path, nothing: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The constructor needs no weights, training does; the error says what works without."""
         use(nothing, monkeypatch)
-        with pytest.raises(FileNotFoundError, match=r"'mnist' needs no download"):
+        with pytest.raises(FileNotFoundError, match=r"'tf_efficientnet_lite0' needs no download"):
             train(surfaces, tmp_path, space="resnet34")
 
     def test_all_training_images_calibrate_the_last_epoch(
@@ -228,11 +231,11 @@ class TestSpaces:
     ) -> None:
         """At the end the statistics are those of every training image, not of the few that are kept."""
         monkeypatch.setattr(torch_model, "CALIBRATION_IMAGES", 2)
-        model = train(surfaces, tmp_path, space="mnist").model
-        all_images = model.anomaly_map.mean.clone()
+        model = train(surfaces, tmp_path, space=DEFAULT).model
+        all_images = model.anomaly_map.residual.mean.clone()
         model.calibrate()
         assert len(model.calibration_images) == 2
-        assert (model.anomaly_map.mean - all_images).abs().mean() > 0.01
+        assert (model.anomaly_map.residual.mean - all_images).abs().mean() > 0.01
 
 
 class StopAfterOne(Callback):

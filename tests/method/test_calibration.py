@@ -7,16 +7,28 @@ import pytest
 import torch
 
 from anomalib_ear.method.calibration import SIGMAS, AnomalyMapGenerator, image_score
+from anomalib_ear.method.detail import Detail
 
 GRID = (10, 14)  # positions: not a multiple of a cell
 SIZE = (80, 112)
 
 
-def calibrated(residuals: torch.Tensor) -> AnomalyMapGenerator:
-    """Return a generator that knows these residuals as normal."""
-    generator = AnomalyMapGenerator(residuals.shape[1])
-    generator.calibrate(residuals)
-    return generator
+class Calibrated:
+    """A generator that knows residuals as normal; the detail says nothing."""
+
+    def __init__(self, residuals: torch.Tensor) -> None:
+        self.generator = AnomalyMapGenerator(residuals.shape[1])
+        self.generator.calibrate([residuals], [self.flat(residuals)])
+
+    def __call__(self, residuals: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Map residuals."""
+        return self.generator(residuals, self.flat(residuals), size)
+
+    @staticmethod
+    def flat(residuals: torch.Tensor) -> torch.Tensor:
+        """Return detail without any."""
+        n, _, h, w = residuals.shape
+        return torch.zeros(n, Detail.dimensions, 4 * h, 4 * w)
 
 
 def normal(count: int, dimensions: int = 5, seed: int = 0) -> torch.Tensor:
@@ -28,7 +40,7 @@ def normal(count: int, dimensions: int = 5, seed: int = 0) -> torch.Tensor:
 
 def test_normal_residuals_stay_below_a_half() -> None:
     """Residuals like those of the calibration are normal nearly everywhere, on images it has not seen."""
-    anomaly_map = calibrated(normal(64))(normal(16, seed=1), SIZE)
+    anomaly_map = Calibrated(normal(64))(normal(16, seed=1), SIZE)
     assert anomaly_map.shape == (16, 1, *SIZE)
     assert (anomaly_map > 0.5).float().mean() < 0.01
 
@@ -36,7 +48,7 @@ def test_normal_residuals_stay_below_a_half() -> None:
 def test_half_is_reached_at_the_bound_of_normal_surfaces() -> None:
     """A residual whose logarithm is mean + SIGMAS·std of the defect-free ones scores 0.5."""
     noise = torch.randn(200, 1, *GRID, generator=torch.Generator().manual_seed(0))
-    generator = calibrated((0.3 * noise).exp())
+    generator = Calibrated((0.3 * noise).exp())
     bound = torch.full((1, 1, *GRID), SIGMAS * 0.3).exp()
     torch.testing.assert_close(generator(bound, SIZE), torch.full((1, 1, *SIZE), 0.5), atol=0.03, rtol=0)
 
@@ -45,7 +57,7 @@ def test_a_busy_place_is_judged_by_its_own_normality() -> None:
     """The same residual is more anomalous on the quiet half of a surface than on its busy half."""
     residuals = normal(32, 1)
     residuals[..., GRID[1] // 2 :] *= 10
-    anomaly_map = calibrated(residuals)(torch.full((1, 1, *GRID), 8.0), SIZE)
+    anomaly_map = Calibrated(residuals)(torch.full((1, 1, *GRID), 8.0), SIZE)
     assert anomaly_map[0, 0, 40, 16] > anomaly_map[0, 0, 40, -16] + 0.1
 
 
@@ -54,7 +66,7 @@ def test_a_direction_that_never_varies_is_the_most_telling() -> None:
     residuals = normal(64, 2)
     residuals[:, 1] = residuals[:, 0] + 0.1 * residuals[:, 1]  # the channels go together
     along, across = torch.tensor([[1.0, 1.0], [1.0, -1.0]])[..., None, None].expand(2, 2, *GRID).split(1)
-    generator = calibrated(residuals)
+    generator = Calibrated(residuals)
     assert generator(across, SIZE).mean() > generator(along, SIZE).mean() + 0.1
 
 
@@ -62,7 +74,7 @@ def test_a_defect_is_where_the_map_is_highest() -> None:
     """Position (3, 11) of the residual is that share of the map's height and width."""
     residuals = normal(1, seed=1)
     residuals[..., 3, 11] += 20
-    y, x = divmod(calibrated(normal(64))(residuals, SIZE).flatten().argmax().item(), SIZE[1])
+    y, x = divmod(Calibrated(normal(64))(residuals, SIZE).flatten().argmax().item(), SIZE[1])
     assert abs(y - 8 * 3.5) <= 8
     assert abs(x - 8 * 11.5) <= 8
 
@@ -72,7 +84,7 @@ def test_images_of_another_size_use_the_statistics_of_their_places(grid: tuple[i
     """The bound is that of the same share of height and width."""
     residuals = normal(32, 1)
     residuals[..., GRID[1] // 2 :] *= 10
-    anomaly_map = calibrated(residuals)(torch.full((2, 1, *grid), 8.0), SIZE)
+    anomaly_map = Calibrated(residuals)(torch.full((2, 1, *grid), 8.0), SIZE)
     assert anomaly_map.shape == (2, 1, *SIZE)
     assert anomaly_map.isfinite().all()
     if grid[1] > 4:
@@ -82,8 +94,8 @@ def test_images_of_another_size_use_the_statistics_of_their_places(grid: tuple[i
 def test_large_images_have_no_more_cells_than_small_ones() -> None:
     """The statistics of a large image take no more memory: their number is bounded."""
     residuals = torch.randn(2, 1, 100, 230, generator=torch.Generator().manual_seed(0))
-    generator = calibrated(residuals)
-    rows, columns = generator.whitening.shape[:2]
+    generator = Calibrated(residuals)
+    rows, columns = generator.generator.residual.whitening.shape[:2]
     assert rows <= 20
     assert columns <= 20
     assert generator(residuals, (100, 230)).shape == (2, 1, 100, 230)
@@ -92,14 +104,14 @@ def test_large_images_have_no_more_cells_than_small_ones() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_image_is_enough_to_calibrate(count: int) -> None:
     """Too few images for the spread at a place borrow it from the other places."""
-    anomaly_map = calibrated(normal(count, 8))(normal(4, 8, seed=1), SIZE)
+    anomaly_map = Calibrated(normal(count, 8))(normal(4, 8, seed=1), SIZE)
     assert anomaly_map.isfinite().all()
     assert anomaly_map.mean() < 0.6
 
 
 def test_flat_residuals_calibrate() -> None:
     """Surfaces that are recovered without any residual do not divide by zero."""
-    anomaly_map = calibrated(torch.zeros(4, 3, *GRID))(torch.ones(1, 3, *GRID), SIZE)
+    anomaly_map = Calibrated(torch.zeros(4, 3, *GRID))(torch.ones(1, 3, *GRID), SIZE)
     assert anomaly_map.isfinite().all()
     assert anomaly_map.min() > 0.5
 
@@ -108,13 +120,13 @@ def test_flat_residuals_calibrate() -> None:
 def test_the_worst_defects_keep_their_order(scale: float) -> None:
     """The map stays below one and grows with the residual, however large."""
     residuals = torch.tensor([scale, 1.1 * scale]).reshape(2, 1, 1, 1).expand(2, 1, *GRID)
-    lower, higher = calibrated(normal(64, 1))(residuals, SIZE).mean(dim=(1, 2, 3))
+    lower, higher = Calibrated(normal(64, 1))(residuals, SIZE).mean(dim=(1, 2, 3))
     assert lower < higher < 1
 
 
 def test_what_is_like_nothing_in_training_keeps_its_order_too() -> None:
     """Lengths of many channels vary little, so that another kind of image is hundreds of standard deviations off."""
-    generator = calibrated(normal(16, 192))
+    generator = Calibrated(normal(16, 192))
     low, high = (generator(scale * normal(1, 192, seed=1), SIZE) for scale in (50, 100))
     assert (low < high).all()
     assert high.max() < 1

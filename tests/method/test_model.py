@@ -104,9 +104,9 @@ def test_no_masking_excises_nothing() -> None:
 def test_changed_gates_are_calibrated(model: EarModel) -> None:
     """After a change of gates a defect-free image scores as it did before: the bound has moved along."""
     before = model(images(4)).anomaly_map.mean()
-    bound = model.anomaly_map.mean.clone()
+    bound = model.anomaly_map.residual.mean.clone()
     model.set_gates((False, False))
-    assert not torch.allclose(model.anomaly_map.mean, bound)
+    assert not torch.allclose(model.anomaly_map.residual.mean, bound)
     assert abs(model(images(4)).anomaly_map.mean() - before) < 0.05
 
 
@@ -204,7 +204,7 @@ class TestVariedCalibration:
         scores = []
         for variation in (False, NONE | {"noise": 0.1}):
             torch.manual_seed(0)
-            model = build_model("mnist", masking="none", channels=(8, 8), variation=variation)
+            model = build_model(masking="none", channels=(8, 8), variation=variation)
             model.space.load_pretrained()
             model(good)
             model.eval().calibrate(good.split(4), copies=16 if variation else 1)

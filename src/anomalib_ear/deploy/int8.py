@@ -145,12 +145,12 @@ def recalibrate(
         images: Give ranges, statistics and thresholds.
         size: Their height and width in pixels.
     """
-    residual = _quantized_residual(model, images, size)
+    compare = _quantized_compare(model, images, size)
     copied, thresholds = copy.deepcopy(model), copy.deepcopy(post_processor)
     chosen = model.calibration_indices(len(images))
     copies = model.calibration_copies(len(chosen))
     varied = model.vary((torch.from_numpy(images[index]) for index in chosen), copies)
-    scores = copied.anomaly_map.fit((residual(image.numpy()) for image in varied), copies, copied.position)
+    scores = copied.anomaly_map.fit((compare(image.numpy()) for image in varied), copies, copied.position)
     if take := getattr(thresholds, "take_training_scores", None):
         take(scores)
     exact: list[Tensor] = []
@@ -161,7 +161,7 @@ def recalibrate(
         image = cast("Tensor", batch.image)
         with torch.no_grad():
             exact.append(model(image).pred_score)
-            prediction = copied.score(residual(image.numpy()), size)
+            prediction = copied.score(*compare(image.numpy()), size)
         found.append(prediction.pred_score)
         labels.append(cast("Tensor", batch.gt_label))
         if isinstance(thresholds, PostProcessor):
@@ -173,20 +173,25 @@ def recalibrate(
     return copied, thresholds
 
 
-def _quantized_residual(
+def _quantized_compare(
     model: EarModel, images: CalibrationImages, size: tuple[int, int]
-) -> Callable[[NDArray[np.float32]], Tensor]:
-    """Return the residual of an image ``(1, 3, *size)`` as the quantized network computes it."""
+) -> Callable[[NDArray[np.float32]], tuple[Tensor, Tensor]]:
+    """Return what compares an image ``(1, 3, *size)`` as the quantized network does."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "residual.onnx")
-        network = _Residual(model).eval()
+        path = Path(folder, "compare.onnx")
+        network = _Compare(model).eval()
         with only_warnings(*VERBOSE_LOGGERS):
             torch.onnx.export(
                 network, (torch.rand(1, 3, *size),), path, opset_version=18, external_data=False, verbose=False
             )
         quantized = quantize(openvino.convert_model(path), images)
     compiled = openvino.compile_model(quantized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda image: torch.from_numpy(compiled(image)[0].copy())
+
+    def compare(image: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        residual, detail = (torch.from_numpy(values.copy()) for values in compiled(image).to_tuple())
+        return residual, detail
+
+    return compare
 
 
 def _compare(exact: Tensor, found: Tensor, labels: Tensor) -> None:
@@ -205,12 +210,12 @@ def _compare(exact: Tensor, found: Tensor, labels: Tensor) -> None:
     logger.log(level, "Image AUROC on the validation images: %.3f in float, %.3f in int8.", before, after)
 
 
-class _Residual(nn.Module):
-    """A model as far as the residual."""
+class _Compare(nn.Module):
+    """A model as far as residual and detail."""
 
     def __init__(self, model: EarModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.model.residual(image)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.compare(image)

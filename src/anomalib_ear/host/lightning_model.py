@@ -41,7 +41,7 @@ from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.model import EarModel, build_model
-from anomalib_ear.method.spaces import SPACES
+from anomalib_ear.method.spaces import DEFAULT, PIXELS
 from anomalib_ear.method.variation import Strengths
 
 __all__ = ["Ear"]
@@ -69,11 +69,10 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     command's arguments needs repeating, and only ``skip_gates`` can be changed.
 
     Args:
-        space: What is recovered and compared: ``"mnist"`` for the features of the attention network that comes with
-            the package, pre-trained on MNIST; ``"resnet18"``, or another convolutional network of timm's, for these and
-            its own at strides 4, 8 and 16 (pre-trained on ImageNet; the first training downloads them); or the
-            ``"pixels"`` themselves, as the paper has it. The first and the last download nothing.
-        backbone_scale: Share of the image's height and width at which timm's network looks at it: 0.5, 0.75 or 1. Its
+        space: What is recovered and compared: the features at strides 4, 8 and 16 of ``"tf_efficientnet_lite0"``,
+            pre-trained on ImageNet, which pip installs; of another convolutional network of timm's, such as
+            ``"resnet18"``, which the first training downloads; or the ``"pixels"`` themselves, as the paper has it.
+        backbone_scale: Share of the image's height and width at which the network looks at it: 0.5, 0.75 or 1. Its
             time grows with the square.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
@@ -118,7 +117,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def __init__(
         self,
-        space: str = "resnet18",
+        space: str = DEFAULT,
         backbone_scale: float = 0.75,
         image_size: tuple[int, int] | None = None,
         skip_gates: Sequence[bool] | None = None,
@@ -409,7 +408,7 @@ def refuse_unused(arguments: dict[str, Any]) -> None:
     unused = {}
     if arguments["masking"] in WITHOUT_ATTENTION:
         unused = dict.fromkeys(("excised_share", "mosaic_size"), f"masking={arguments['masking']!r}")
-    if arguments["space"] in SPACES:
+    if arguments["space"] == PIXELS:
         unused["backbone_scale"] = f"space={arguments['space']!r}"
     defaults = inspect.signature(Ear).parameters
     for name, cause in unused.items():

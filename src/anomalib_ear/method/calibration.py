@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
+from anomalib_ear.method.detail import Detail, sharpen
 from anomalib_ear.method.padding import pad_to_multiple
 
 # Exponent of the generalised mean that scores an image; with infinity it would be the maximum.
 SCORE_POWER = 64
-# Side of the cells that have a second moment of their own, in positions of the residual. With 1 the statistics of an
-# image of 640 x 256 pixels would take half a gigabyte.
+# Side of the cells that have a second moment of their own, in positions of the residual and of the detail. With 1 the
+# statistics of an image of 640 x 256 pixels would take half a gigabyte.
 CELL = 2
+DETAIL_CELL = 8
 # Largest number of cells along height or width: large images have larger cells. A cell of 192 channels takes 0.15 MB.
 MAX_CELLS = 20
 # Images whose residuals are looked at together in calibration.
@@ -68,11 +70,15 @@ def image_score(anomaly_map: Tensor) -> Tensor:
     return highest.flatten() * spread
 
 
-class AnomalyMapGenerator(nn.Module):
-    """Judge residuals against those of defect-free images at the same place.
+class Statistics(nn.Module):
+    """What residuals of defect-free images are like at each place.
+
+    Args:
+        dimensions: Channels of the residuals, ``K``.
+        cell: Side of the cells that have a second moment of their own, in positions.
 
     Attributes:
-        whitening: Per cell of ``CELL`` × ``CELL`` positions or more, the matrix that makes the second moment of
+        whitening: Per cell of ``cell`` × ``cell`` positions or more, the matrix that makes the second moment of
             defect-free residuals the identity, ``(rows, columns, K, K)``.
         mean: Mean logarithm of the length of defect-free residuals per position, ``(1, 1, h, w)``.
         std: Its standard deviation, same shape.
@@ -82,8 +88,9 @@ class AnomalyMapGenerator(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dimensions: int = 1) -> None:
+    def __init__(self, dimensions: int, cell: int) -> None:
         super().__init__()
+        self.cell = cell
         self.register_buffer("whitening", torch.eye(dimensions).reshape(1, 1, dimensions, dimensions))
         self.register_buffer("mean", torch.zeros(1, 1, 1, 1))
         self.register_buffer("std", torch.ones(1, 1, 1, 1))
@@ -94,18 +101,17 @@ class AnomalyMapGenerator(nn.Module):
         rows, columns = self.whitening.shape[:2]
         return rows, columns
 
-    def calibrate(self, residuals: Tensor | Sequence[Tensor]) -> None:
+    def calibrate(self, parts: Sequence[Tensor]) -> None:
         """Take the statistics of defect-free residuals.
 
         Beside the residuals this takes a few times the memory of ``whitening``, and as much as a part in float32.
 
         Args:
-            residuals: Residuals of defect-free images, ``(n, K, h, w)``, of any floating type; or parts of them, as
+            parts: Residuals of defect-free images, ``(n, K, h, w)`` each, of any floating type, as
                 :func:`regroup` makes them.
         """
-        parts = residuals.split(PART) if isinstance(residuals, Tensor) else residuals
         k, *size = parts[0].shape[1:]
-        sides = [max(CELL, math.ceil(length / MAX_CELLS)) for length in size]
+        sides = [max(self.cell, math.ceil(length / MAX_CELLS)) for length in size]
         grid = (math.ceil(size[0] / sides[0]), math.ceil(size[1] / sides[1]))
         device = self.whitening.device
         identity = torch.eye(k, device=device)
@@ -134,11 +140,70 @@ class AnomalyMapGenerator(nn.Module):
         variance = variance + shared * lengths.var(correction=0)
         self.std = variance.sqrt().clamp(min=1e-3)
 
-    def fit(self, residuals: Iterable[Tensor], copies: int, position: int) -> Tensor:
-        """Take the statistics of all residuals, and score each image by those of others.
+    def length(self, residuals: Tensor) -> Tensor:
+        """Return the logarithm of the Mahalanobis length, ``(N, K, h, w)`` → ``(N, 1, h, w)``."""
+        height, width = residuals.shape[-2:]
+        k = residuals.shape[1]
+        cells = to_cells(residuals, self.grid)  # (rows, columns, K, N·a·b)
+        whitened = torch.bmm(self.whitening.reshape(-1, k, k), cells.flatten(0, 1))
+        square = whitened.square().mean(dim=1)  # (cells, N·a·b)
+        square = from_cells(square, self.grid, residuals)[..., :height, :width]
+        return (square + _TINY).log() / 2
+
+    def forward(self, residuals: Tensor) -> Tensor:
+        """Return how far residuals lie above the mean of defect-free ones, in standard deviations.
 
         Args:
-            residuals: Batches ``(N, K, h, w)``; ``copies`` of each image follow each other, the first as it is.
+            residuals: Shape ``(N, K, h, w)``.
+
+        Returns:
+            Shape ``(N, 1, h, w)``, smoothed over 3 × 3 positions.
+        """
+        mean, std = (
+            F.interpolate(statistic, size=residuals.shape[-2:], mode="bilinear", align_corners=False)
+            for statistic in (self.mean, self.std)
+        )
+        deviation = (self.length(residuals) - mean) / std
+        return F.avg_pool2d(deviation, 3, 1, 1, count_include_pad=False)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        take_sizes(self, ("whitening", "mean", "std"), state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Judge residuals, and the detail that sharpens their map, against defect-free images at the same place.
+
+    Args:
+        dimensions: Channels of the residual, ``K``.
+    """
+
+    def __init__(self, dimensions: int = 1) -> None:
+        super().__init__()
+        self.residual = Statistics(dimensions, CELL)
+        self.detail = Statistics(Detail.dimensions, DETAIL_CELL)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of cells along height and width; residuals need at least as many positions."""
+        return self.residual.grid
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it was ever calibrated."""
+        return bool(self.residual.mean.any())
+
+    def calibrate(self, residuals: Sequence[Tensor], details: Sequence[Tensor]) -> None:
+        """Take the statistics of parts of both, see :meth:`Statistics.calibrate`."""
+        self.residual.calibrate(residuals)
+        self.detail.calibrate(details)
+
+    def fit(self, evidence: Iterable[tuple[Tensor, Tensor]], copies: int, position: int) -> Tensor:
+        """Take the statistics of all images, and score each image by those of others.
+
+        Args:
+            evidence: For batches of images the residual ``(N, K, h, w)`` and the detail ``(N, 12, h', w')``; ``copies``
+                of each image follow each other, the first as it is.
             copies: How many there are of each image.
             position: Side in pixels of the square that one position of a residual stands for.
 
@@ -150,55 +215,38 @@ class AnomalyMapGenerator(nn.Module):
             ValueError: If a residual is not finite.
         """
         # In half precision: residuals take as much memory as the images themselves.
-        parts = list(regroup(residuals))
-        if not all(part.isfinite().all() for part in parts):
+        residuals, details = regroup(evidence)
+        if not all(part.isfinite().all() for part in residuals):
             raise ValueError(DIVERGED)
-        count = sum(map(len, parts)) // copies
+        count = sum(map(len, residuals)) // copies
         scores = []
         for fold in torch.arange(count).tensor_split(min(FOLDS, count)) if count > 1 else []:
             first, last = int(fold[0]) * copies, (int(fold[-1]) + 1) * copies
-            self.calibrate([*_rows(parts, 0, first), *_rows(parts, last, count * copies)])
-            held_out = torch.cat(list(_rows(parts, first, last)))[::copies]
-            size = (held_out.shape[-2] * position, held_out.shape[-1] * position)
-            scores += [image_score(self(residual.float(), size)) for residual in held_out.split(8)]
+            others = [[*_rows(parts, 0, first), *_rows(parts, last, count * copies)] for parts in (residuals, details)]
+            self.calibrate(*others)
+            held_out = [torch.cat(list(_rows(parts, first, last)))[::copies] for parts in (residuals, details)]
+            size = (held_out[0].shape[-2] * position, held_out[0].shape[-1] * position)
+            for residual, detail in zip(*(parts.split(8) for parts in held_out), strict=True):
+                scores.append(image_score(self(residual.float(), detail.float(), size)))
         if count:
-            self.calibrate(parts)
+            self.calibrate(residuals, details)
         return torch.cat(scores) if scores else torch.empty(0)
 
-    def length(self, residuals: Tensor) -> Tensor:
-        """Return the logarithm of the Mahalanobis length, ``(N, K, h, w)`` → ``(N, 1, h, w)``."""
-        height, width = residuals.shape[-2:]
-        k = residuals.shape[1]
-        cells = to_cells(residuals, self.grid)  # (rows, columns, K, N·a·b)
-        whitened = torch.bmm(self.whitening.reshape(-1, k, k), cells.flatten(0, 1))
-        square = whitened.square().mean(dim=1)  # (cells, N·a·b)
-        square = from_cells(square, self.grid, residuals)[..., :height, :width]
-        return (square + _TINY).log() / 2
-
-    def forward(self, residuals: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, residual: Tensor, detail: Tensor, size: tuple[int, int]) -> Tensor:
         """Map residuals to anomaly scores on one scale for all images.
 
         Args:
-            residuals: Residuals of shape ``(N, K, h, w)``.
+            residual: Residual of shape ``(N, K, h, w)``.
+            detail: Detail of shape ``(N, 12, h', w')``.
             size: Height and width of the map in pixels.
 
         Returns:
             Anomaly map of shape ``(N, 1, *size)`` in [0, 1): 0.5 where a residual lies ``SIGMAS`` standard deviations
             above the mean of defect-free images. It does not saturate, so that the worst defects keep their order.
         """
-        mean, std = (
-            F.interpolate(statistic, size=residuals.shape[-2:], mode="bilinear", align_corners=False)
-            for statistic in (self.mean, self.std)
-        )
-        deviation = (self.length(residuals) - mean) / std
-        deviation = F.avg_pool2d(deviation, 3, 1, 1, count_include_pad=False)
-        logit = STEEPNESS * (deviation - SIGMAS)
+        logit = STEEPNESS * (sharpen(self.residual(residual), self.detail(detail)) - SIGMAS)
         logit = torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p())
         return torch.sigmoid(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        take_sizes(self, ("whitening", "mean", "std"), state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, Tensor], prefix: str) -> None:
@@ -208,23 +256,30 @@ def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, 
             setattr(module, name, torch.empty_like(saved, device=module.get_buffer(name).device))
 
 
-def regroup(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield batches ``(n, K, h, w)`` of any sizes as parts of ``PART`` images or, the last, fewer; in half precision.
+def regroup(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    """Sort pairs of batches by kind, in parts of ``PART`` images or, the last, fewer; in half precision.
 
     Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
+
+    Args:
+        batches: ``(N, K, h, w)`` each, with ``K``, ``h`` and ``w`` of their own.
+
+    Returns:
+        For each kind its parts ``(n, K, h, w)``.
     """
-    part: Tensor | None = None
-    filled = 0
-    for residual in (residual for batch in batches for residual in batch):
-        if part is None:
-            part, filled = residual.new_empty(PART, *residual.shape, dtype=torch.half), 0
-        part[filled] = residual
-        filled += 1
+    kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
+    filled = PART
+    for pair in (pair for batch in batches for pair in zip(*batch, strict=True)):
         if filled == PART:
-            yield part
-            part = None
-    if part is not None:
-        yield part[:filled]
+            for parts, values in zip(kinds, pair, strict=True):
+                parts.append(values.new_empty(PART, *values.shape, dtype=torch.half))
+            filled = 0
+        for parts, values in zip(kinds, pair, strict=True):
+            parts[-1][filled] = values
+        filled += 1
+    for parts in kinds:
+        parts[-1:] = [part[:filled] for part in parts[-1:]]
+    return kinds
 
 
 def _rows(parts: Iterable[Tensor], first: int, last: int) -> Iterator[Tensor]:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, take_sizes
+from anomalib_ear.method.detail import STRIDE, Detail
 from anomalib_ear.method.masking import WITHOUT_ATTENTION, AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.padding import pad_to_multiple
 from anomalib_ear.method.precision import has_bfloat16
-from anomalib_ear.method.spaces import Space, build_space
+from anomalib_ear.method.spaces import DEFAULT, Space, build_space
 from anomalib_ear.method.unet import SkipGatedUNet
 from anomalib_ear.method.variation import NONE, Variation, draws_of
 
@@ -101,10 +102,11 @@ class EarModel(nn.Module):
         self.masking = masking
         self.unet = unet
         self.variation = variation
+        self.detail = Detail()
         self.anomaly_map = AnomalyMapGenerator(space.residual_dimensions)
         self.position = space.stride * space.residual_stride
         positions = math.lcm(unet.stride, masking.stride, space.residual_stride)
-        self.stride = math.lcm(space.multiple, space.stride * positions)
+        self.stride = math.lcm(space.multiple, space.stride * positions, STRIDE)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
         self.checks_images = True
@@ -129,10 +131,12 @@ class EarModel(nn.Module):
             self.check(image)
         if self.training:
             self.is_calibrated = False
-            return self.recover(self.variation(image))[0]
+            varied = self.variation(image)
+            self.detail(pad_to_multiple(varied, self.stride))  # learns its mean and variance
+            return self.recover(varied)[0]
         # In float32 like the exported model, whatever the trainer's precision.
         with nullcontext() if exporting else torch.autocast(image.device.type, enabled=False):
-            return self.score(self.residual(image), (image.shape[-2], image.shape[-1]))
+            return self.score(*self.compare(image), (image.shape[-2], image.shape[-1]))
 
     @property
     def min_size(self) -> tuple[int, int]:
@@ -165,30 +169,33 @@ class EarModel(nn.Module):
             msg = f"image must be finite, got NaN or infinity in image(s) {bad} of the batch."
             raise ValueError(msg)
 
-    def residual(self, image: Tensor) -> Tensor:
+    def compare(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compare image and recovery.
 
         Args:
             image: Image of shape ``(N, C, H, W)``, values in [0, 1].
 
         Returns:
-            Residual of shape ``(N, K, h, w)`` of the image padded to the stride.
+            Of the image padded to the stride: the residual ``(N, K, h, w)`` of its recovery, and the detail
+            ``(N, 12, h', w')`` that sharpens the map.
         """
         residuals = [self.space.residual(recovery.target, recovery.recovered) for recovery in self.recover(image)]
-        return residuals[0] if len(residuals) == 1 else torch.stack(residuals).mean(dim=0)
+        residual = residuals[0] if len(residuals) == 1 else torch.stack(residuals).mean(dim=0)
+        return residual, self.detail(pad_to_multiple(image, self.stride))
 
-    def score(self, residual: Tensor, size: tuple[int, int]) -> Prediction:
-        """Score an image by its residual.
+    def score(self, residual: Tensor, detail: Tensor, size: tuple[int, int]) -> Prediction:
+        """Score an image by what :meth:`compare` returns of it.
 
         Args:
             residual: Residual of shape ``(N, K, h, w)``.
+            detail: Detail of shape ``(N, 12, h', w')``.
             size: Height and width in pixels of the image before it was padded.
 
         Returns:
             ``anomaly_map`` ``(N, 1, *size)`` and ``pred_score`` ``(N,)``, both in [0, 1).
         """
         padded = (residual.shape[-2] * self.position, residual.shape[-1] * self.position)
-        anomaly_map = self.anomaly_map(residual, padded)[..., : size[0], : size[1]]
+        anomaly_map = self.anomaly_map(residual, detail, padded)[..., : size[0], : size[1]]
         return Prediction(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
 
     def recover(self, image: Tensor) -> list[Recovery]:
@@ -276,7 +283,8 @@ class EarModel(nn.Module):
     def forget(self) -> None:
         """Forget the training images that were kept and their statistics; the weights stay."""
         self.calibration_images = self.calibration_images.new_empty(0, self.space.channels, 1, 1)
-        self.space.standardise.reset_running_stats()
+        for module in (self.space, self.detail):
+            module.standardise.reset_running_stats()
         self.is_calibrated = False
 
     @torch.inference_mode(mode=False)  # the host validates in it, and what is made in it can never be written to
@@ -301,8 +309,8 @@ class EarModel(nn.Module):
             images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
-        residuals = map(self.residual, self.vary(images, copies))
-        scores = self.anomaly_map.fit(residuals, copies, self.position)
+        evidence = map(self.compare, self.vary(images, copies))
+        scores = self.anomaly_map.fit(evidence, copies, self.position)
         self.train(training)
         if len(scores):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
@@ -334,7 +342,7 @@ def _recalibrate(model: EarModel, _: object) -> None:
 
 
 def build_model(
-    space: str,
+    space: str = DEFAULT,
     *,
     backbone_scale: float = 0.75,
     masking: str = "mnist",

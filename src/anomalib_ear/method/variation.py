@@ -7,14 +7,17 @@ Lamps age, cameras are exchanged, lenses get dusty, and parts do not lie still. 
 they are calls all of that defective. So the U-Net learns from varied copies, and the anomaly map is calibrated by them.
 """
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypedDict
 
 import torch
-from kornia.augmentation import RandomAffine, RandomGaussianBlur, RandomJPEG
+from kornia.augmentation import RandomAffine, RandomGaussianBlur
+from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 
 class Strengths(TypedDict, total=False):
@@ -92,8 +95,6 @@ class Variation(nn.Module):
             border_type="replicate",  # a reflection needs images that are larger than the kernel
             p=_BLURRED if blur else 0.0,
         )
-        jpeg = self.strengths["jpeg"]
-        self.compress = RandomJPEG((100.0 - jpeg, 100.0), p=_COMPRESSED if jpeg else 0.0)
         self.is_on = any(self.strengths.values())
 
     @torch.no_grad()
@@ -121,8 +122,27 @@ class Variation(nn.Module):
         # That of a grey camera is the same in all channels. Drawn where the generator is.
         common, own = (torch.rand(n, 1, 1, 1) * torch.randn(n, k, *image.shape[2:]) for k in (1, c))
         grain = noise * (common + own) * (torch.rand(n, 1, 1, 1) < _NOISY)
-        varied: Tensor = self.compress((image * gain.to(image) + grain.to(image)).clamp(0, 1))
-        return varied
+        return self._compress((image * gain.to(image) + grain.to(image)).clamp(0, 1))
+
+    def _compress(self, image: Tensor) -> Tensor:
+        """Store some of the images as JPEG; kornia's differentiable imitation takes sixteen times as long."""
+        compressed = torch.rand(len(image)) < _COMPRESSED
+        qualities = 100 - self.strengths["jpeg"] * torch.rand(len(image))
+        if not self.strengths["jpeg"]:
+            return image
+        stored = [
+            as_jpeg(one, round(float(quality))) if chosen else one
+            for one, chosen, quality in zip(image, compressed, qualities, strict=True)
+        ]
+        return torch.stack(stored)
+
+
+def as_jpeg(image: Tensor, quality: int) -> Tensor:
+    """Store an image ``(C, H, W)`` in [0, 1] as JPEG, 8 bits and coarser colours included, and read it again."""
+    file = io.BytesIO()
+    to_pil_image((image * 255).round().to("cpu", torch.uint8)).save(file, "JPEG", quality=quality)
+    stored: Tensor = pil_to_tensor(Image.open(file))
+    return stored.to(image) / 255
 
 
 @contextmanager

