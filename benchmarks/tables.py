@@ -34,7 +34,7 @@ SETTINGS = (
     "Ear", "Ear, every skip", "Ear, no skips", "Ear, no mask, shallowest skip off", "Ear, no mask",
     "Ear, no mask, no skips", "Ear, random masks (RIAD's)",
 )  # fmt: skip
-README_MODELS = ("Ear", "Ear, attention's features", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
+README_MODELS = ("Ear", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
 MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)  # a document's place for a table
 
 KEPT = ("model", "dataset", "seed", "machine", "date", "versions", "command")  # fields of a row
