@@ -45,9 +45,9 @@ def last_versions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_order(models: Iterable[str]) -> list[str]:
-    """Sort models as ``models.yaml`` has them."""
+    """Sort models as ``models.yaml`` has them, those that it has no more at the end."""
     known = list(plan.models())
-    return sorted(set(models), key=lambda model: known.index(model) if model in known else len(known))
+    return sorted(set(models), key=lambda model: (known.index(model) if model in known else len(known), model))
 
 
 def over_data_sets(data: pd.DataFrame) -> pd.DataFrame:
