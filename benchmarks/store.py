@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ import torch
 from benchmarks.ear import METHOD, PACKAGE
 
 Row = dict[str, Any]
+ABSOLUTE = re.compile(r"(?<![^\s'\"{:=,\[])/(?:[^\s/'\"{},\]]+/)*")  # the folders of an absolute path
 FIELDS = (
     "model", "dataset", "seed", "machine", "threads", "versions", "date", "command", "fingerprint", "arguments",
     "metrics",
@@ -86,8 +88,9 @@ def environment(gpu: str = "") -> Row:
 
 
 def command() -> str:
-    """Return the command line of this process."""
-    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    """Return the command line of this process, with the last names alone of absolute paths: ``…/kolektor``."""
+    line = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    return ABSOLUTE.sub("…/", line)
 
 
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:

@@ -53,7 +53,21 @@ class TestFile:
         rows = store.read(path)
         assert rows
         assert all(set(line) == set(store.FIELDS) for line in rows)
-        assert "/home/" not in path.read_text()
+        assert not [line["command"] for line in rows if re.search(r"(^|[^\w.…])/\w", line["command"])]
+
+    def test_a_command_names_no_folder_of_the_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of an absolute path the last name stays; relative ones and all else stay as they were."""
+        given = [
+            "/x/benchmarks/run.py",
+            "--roots",
+            "{a: /mnt/my/a, b: data/b}",
+            "--output=/tmp/rows.jsonl",
+            "--models",
+            "[A/B]",
+        ]
+        monkeypatch.setattr("sys.argv", given)
+        expected = "python -m benchmarks.run --roots '{a: …/a, b: data/b}' --output=…/rows.jsonl --models '[A/B]'"
+        assert store.command() == expected
 
 
 class TestMetrics:
