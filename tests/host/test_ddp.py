@@ -3,6 +3,7 @@
 
 """Training on several processes: as in one, for whoever looks at thresholds, metrics and files."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -124,6 +125,16 @@ def test_metrics_are_those_of_a_single_process(
     assert len(images.test_data) % 2 == 1
     for _, _, metrics in trained.ranks:
         assert metrics == pytest.approx(single, abs=1e-6)
+
+
+def test_the_table_has_every_test_image_once(trained: Trained) -> None:
+    """Each process scores a part of the images; there is one table of them all."""
+    images = data(trained.images)
+    images.setup()
+    (table,) = trained.root.rglob("scores.csv")
+    with table.open(newline="", encoding="utf-8") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert len(paths) == len(set(paths)) == len(images.test_data)
 
 
 def test_there_is_one_run_folder_and_one_warning(trained: Trained) -> None:

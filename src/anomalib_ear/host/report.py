@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch import Callback, Trainer
+from torch.distributed import all_gather_object
 
 from anomalib_ear.deploy.photographs import as_text
 from anomalib_ear.deploy.runtime import raw_score
@@ -36,14 +37,9 @@ class ReportCallback(Callback):
         super().__init__()
         self._rows: list[tuple[str, ...]] = []
 
-    def on_test_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
+    def setup(self, trainer: Trainer, pl_module: Ear, stage: str) -> None:  # type: ignore[override]
         """Begin a table."""
-        del args
-        self._rows.clear()
-
-    def on_predict_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
-        """Begin a table."""
-        del args
+        del trainer, pl_module, stage
         self._rows.clear()
 
     def on_test_batch_end(  # type: ignore[override]  # as in anomalib, whose steps return batches
@@ -85,12 +81,13 @@ class ReportCallback(Callback):
         """Write the table, and say where what is."""
         checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
         said = [f"Checkpoint: {Path(checkpoint).resolve()}"] if checkpoint else []
-        if stage in {"test", "predict"} and self._rows and trainer.world_size == 1:
+        rows = _of_all_processes(self._rows, trainer.world_size) if stage in {"test", "predict"} else []
+        if rows and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir).resolve()
             folder.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
-            replace(folder / "scores.csv", encode([COLUMNS, *self._rows]))
+            replace(folder / "scores.csv", encode([COLUMNS, *rows]))
             said.append(f"Scores: {folder / 'scores.csv'}")
-            counts = Counter(row[COLUMNS.index("label")] for row in self._rows)
+            counts = Counter(row[COLUMNS.index("label")] for row in rows)
             if "" not in counts:
                 said.insert(0, f"{counts['good']} good, {counts['defective']} defective.")
             visualizer = getattr(pl_module, "visualizer", None)
@@ -98,6 +95,15 @@ class ReportCallback(Callback):
                 said.append(f"Pictures: {Path(visualizer.output_dir or folder / 'images').resolve()}")
         if said and stage in {"fit", "test", "predict"} and trainer.is_global_zero:
             logger.info("\n".join(said))
+
+
+def _of_all_processes(rows: list[tuple[str, ...]], world_size: int) -> list[tuple[str, ...]]:
+    """Return the rows of every process, by path where there are several."""
+    if world_size == 1:
+        return rows
+    parts: list[Any] = [None] * world_size
+    all_gather_object(parts, rows)
+    return sorted(row for part in parts for row in part)
 
 
 def _threshold(post_processor: object) -> float:
