@@ -9,7 +9,6 @@ Ray Data hands out the work, does again what a lost worker had, and notes which 
 and scores are those of the line. Only here is ray imported.
 """
 
-import io
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple
 
 import jsonargparse
 import numpy as np
@@ -36,7 +35,8 @@ from numpy.typing import NDArray
 from pyarrow import compute, fs, parquet
 from ray.data.checkpoint import CheckpointConfig
 
-from anomalib_ear.deploy.photographs import as_one_line, as_text, find
+from anomalib_ear.deploy.command import fail, run_command, say
+from anomalib_ear.deploy.photographs import as_text, find
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
 from anomalib_ear.images import SUFFIXES
 
@@ -120,7 +120,7 @@ class Archive:
             self.unreachable = found.unreachable
             for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
                 for text in texts:
-                    _say(f"{kind}: {text}", sys.stderr)
+                    say(f"{kind}: {text}", sys.stderr)
             for name, file in found.files.items():
                 yield Photograph(as_text(name), *_size_and_time(file))
             return
@@ -307,14 +307,14 @@ def bulk(
         table.begin(model)
         before = table.counts(ids)
         if before:
-            _say(f"Resumed: {before.total()} of {len(ids)} photographs have a row.")
+            say(f"Resumed: {before.total()} of {len(ids)} photographs have a row.")
         part = max(_MIN_PART, min(_MAX_PART, len(ids) // (workers * _PARTS_PER_WORKER)))
         _run(table, part, workers, (output, source, threshold, precision))
         counts = table.counts(ids)
     if counts.total() != len(ids):
         msg = f"{table.scores} has {counts.total()} rows of {len(ids)} photographs: did two commands write there?"
         raise ValueError(msg)
-    _say(f"{counts['good']} good, {counts['defective']} defective, {counts[None]} not scored. Scores: {table.scores}")
+    say(f"{counts['good']} good, {counts['defective']} defective, {counts[None]} not scored. Scores: {table.scores}")
     return int(counts[None] > 0 or bool(archive.unreachable))
 
 
@@ -402,24 +402,15 @@ def _from_text(text: str) -> str:
     return os.fsdecode(re.sub(rb"//([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), text.encode()))
 
 
-def _say(text: str, file: TextIO | None = None) -> None:
-    print(as_one_line(text), file=file, flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command, with errors as one line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no terminal has all the letters of all names
     try:
-        return int(jsonargparse.auto_cli(bulk, as_positional=False, args=arguments, exit_on_error=False))
+        return run_command(bulk, arguments)
     except KeyboardInterrupt:
-        _say("Interrupted; the same command goes on.", sys.stderr)
+        say("Interrupted; the same command goes on.", sys.stderr)
         return _INTERRUPTED
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
-        _say(f"error: {reason}. Once that is mended, the same command goes on.", sys.stderr)
-        return 2
+        return fail(f"{reason}. Once that is mended, the same command goes on.")
     except (OSError, ValueError, jsonargparse.ArgumentError) as error:
-        _say(f"error: {' '.join(str(error).split())}", sys.stderr)
-        return 2
+        return fail(str(error))

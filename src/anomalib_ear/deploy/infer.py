@@ -9,7 +9,6 @@ Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse[signat
 inference and writing overlap; memory holds a few photographs, however many there are.
 """
 
-import io
 import signal
 import sqlite3
 import sys
@@ -19,13 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Literal, NamedTuple, TextIO
+from typing import Literal, NamedTuple
 
 import jsonargparse
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from anomalib_ear.deploy.command import fail, run_command, say
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
@@ -204,7 +204,7 @@ def infer(
                 inspection.score(found, resume=resume)
         except KeyboardInterrupt:
             stop.interrupted = True
-            _say(f"Interrupted; {'the same command' if watch else '--resume true'} goes on.", sys.stderr)
+            say(f"Interrupted; {'the same command' if watch else '--resume true'} goes on.", sys.stderr)
         except (OSError, sqlite3.Error) as error:
             again = "the same command" if watch else "--resume true"
             msg = f"{error} {table.path} has the scores until then; once that is mended, {again} goes on."
@@ -260,7 +260,7 @@ class _Inspection:
         """Score photographs, without those that have scores if the table goes on."""
         for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
             for text in texts:
-                _say(f"{kind}: {text}", sys.stderr)
+                say(f"{kind}: {text}", sys.stderr)
         self._failures += found.unreachable
         self.num_failed = len(self._failures)
         files = _to_do(self.line, self.table, found.files) if resume else found.files
@@ -275,8 +275,8 @@ class _Inspection:
     def watch(self, folder: Path, stop: Event) -> None:
         """Score the photographs of a folder, those that are there and those that appear, until the event is set."""
         seen = Seen((row[0], row[COLUMNS.index("sha256")]) for row in self.table.rows())
-        watch = Watch(folder, seen, stop, lambda text: _say(text, sys.stderr))
-        _say(f"Watching {folder}; Ctrl-C or SIGTERM ends it. Scores: {self.table.path}")
+        watch = Watch(folder, seen, stop, lambda text: say(text, sys.stderr))
+        say(f"Watching {folder}; Ctrl-C or SIGTERM ends it. Scores: {self.table.path}")
         try:
             with closing(in_order(self.line.look, watch, self.line.model.num_threads)) as results:
                 for result in results:
@@ -315,11 +315,11 @@ class _Inspection:
     def tell(self) -> None:
         """Say how it went."""
         good, defective = self._counts["good"], self._counts["defective"]
-        _say(f"{good} good, {defective} defective, {self.num_failed} not scored. Scores: {self.table.path}")
+        say(f"{good} good, {defective} defective, {self.num_failed} not scored. Scores: {self.table.path}")
         if self.line.heat_maps and self._counts:
-            _say(f"Pictures: {self.line.output / 'heat_maps'}")
+            say(f"Pictures: {self.line.output / 'heat_maps'}")
         for text in self._failures:
-            _say(f"  {text}", sys.stderr)
+            say(f"  {text}", sys.stderr)
 
 
 def _not_scored(file: Path, error: Exception) -> str:
@@ -339,26 +339,18 @@ def _to_do(line: Line, table: ScoreTable, files: dict[Path, Path]) -> dict[Path,
         line.remove_pictures(name)
     table.drop({as_text(name) for name in again})
     skipped, others = len(scored) - len(again), len(digests) - len(scored)
-    _say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
+    say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
     if others:
-        _say(f"{table.path} has {others} more photographs, which are not in the input: their rows stay.")
+        say(f"{table.path} has {others} more photographs, which are not in the input: their rows stay.")
     return {name: file for name, file in files.items() if name not in scored or name in again}
 
 
-def _say(text: str, file: TextIO | None = None) -> None:
-    print(as_one_line(text), file=file, flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command, with errors of its arguments as one line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no terminal has all the letters of all names
+    """Run the command, with errors as one line."""
     try:
-        return int(jsonargparse.auto_cli(infer, as_positional=False, args=arguments, exit_on_error=False))
+        return run_command(infer, arguments)
     except (OSError, ValueError, jsonargparse.ArgumentError) as error:
-        _say(f"error: {' '.join(str(error).split())}", sys.stderr)
-        return 2
+        return fail(str(error))
 
 
 if __name__ == "__main__":
