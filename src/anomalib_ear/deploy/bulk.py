@@ -353,7 +353,7 @@ def _cluster(address: str) -> Iterator[int]:
     ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says stands in the one line of the error too
     try:
-        workers = int(ray.cluster_resources()["CPU"]) - _CLERKS  # type: ignore[no-untyped-call]
+        workers = int(ray.cluster_resources()["CPU"]) - _CLERKS
         if workers < 1:
             msg = f"the cluster at {address} needs {_CLERKS + 1} cores or more: Ray Data's own steps take {_CLERKS}."
             raise ValueError(msg)
