@@ -350,6 +350,8 @@ def _cluster(address: str) -> Iterator[int]:
     if address not in {"auto", "local"}:
         _insist_on_answer(address)
     cores = len(os.sched_getaffinity(0)) + _CLERKS if address == "local" else None
+    # For the workers: each of their threads would have up to eight heaps per core to itself, and memory would grow.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says stands in the one line of the error too
     try:
