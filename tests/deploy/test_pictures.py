@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomalib_ear.deploy.pictures import heat_map, picture_path, small_copy
+from anomalib_ear.deploy.pictures import defects, heat_map, picture_path, small_copy
 from anomalib_ear.images import SUFFIXES
 
-RED, YELLOW = (255, 40, 40), (255, 220, 0)
+RED = (255, 40, 40)
 
 
 def surface(height: int = 400, width: int = 600) -> np.ndarray:
@@ -84,13 +84,37 @@ def test_the_outline_hides_neither_the_defect_nor_a_colour() -> None:
     assert changed.mean() < 0.04
 
 
-def test_lines_have_one_scale() -> None:
-    """Red from the threshold of pixels, yellow further up, none below: good parts stay as they are."""
-    for level, colours in ((0.45, set()), (0.6, {RED}), (0.95, {RED, YELLOW})):
+def test_parts_below_the_threshold_stay_as_they_are() -> None:
+    """The map's scale is the same for all, so a good part's highest place has no line."""
+    for level, is_outlined in ((0.45, False), (0.6, True), (0.95, True)):
         photograph, shown, _ = drawn(spot(level), 0.4)
-        assert {colour for colour in (RED, YELLOW) if of_colour(shown, colour).any()} == colours
-        if not colours:
-            np.testing.assert_array_equal(shown, photograph)
+        assert of_colour(shown, RED).any() == is_outlined
+        assert np.array_equal(shown, photograph) != is_outlined
+
+
+def hill(height: float, row: int, column: int, size: int = 128) -> np.ndarray:
+    """Return log-odds that fall off from a place, 0 at 40 pixels from it, as those of a scratch do."""
+    rows, columns = np.ogrid[:size, :size]
+    return height * (1 - np.hypot(rows - row, columns - column) / 40)
+
+
+def test_the_outline_leaves_out_what_only_surrounds_the_defect() -> None:
+    """However bad the defect is; a weaker one elsewhere has its own outline."""
+    for height in (0.5, 4.0):
+        odds = np.maximum(hill(height, 40, 40), hill(0.4, 100, 100))
+        mask = defects((1 / (1 + np.exp(-odds))).astype(np.float32), (128, 128))
+        assert mask[40, 40]
+        assert mask[100, 100]
+        assert mask[:70, :70].sum() == pytest.approx(np.pi * 20**2, rel=0.1)  # half of the height
+        assert mask.sum() == pytest.approx(2 * np.pi * 20**2, rel=0.1)
+
+
+def test_the_threshold_of_pixels_decides_which_regions_there_are() -> None:
+    """It is anomalib's own where scores are not normalised."""
+    anomaly_map = spot(0.3)
+    anomaly_map[:8, :8] = 0.2
+    assert not defects(anomaly_map, (64, 64), threshold=0.25)[:8, :8].any()
+    assert defects(anomaly_map, (64, 64), threshold=0.15)[:8, :8].any()
 
 
 def test_a_defective_part_has_an_outline_wherever_its_map_is_low() -> None:

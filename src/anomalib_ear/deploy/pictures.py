@@ -24,8 +24,11 @@ _MARK = "anomalib-ear picture"
 _BEGINNING = 1024
 # Lengths in pixels that the longer side of a photograph in a picture may have; a smaller one is enlarged.
 _MIN_SIZE, _MAX_SIZE = 384, 1024
-# Lines around what is at least so anomalous, on one scale for all photographs; 0.5 is the threshold of pixels.
-_LINES = ((0.5, (255, 40, 40)), (0.75, (255, 220, 0)))
+_LINE = (255, 40, 40)
+# A map's longer side where defects are looked for; its features are coarser.
+_MAP_SIZE = 256
+# Share of a region's highest log-odds that a defect has, and the rest of the region has not.
+_SHARE = 0.5
 # Share of the map's highest value at which the line is, if a part is defective and its map nowhere above the threshold.
 _PEAK = 0.9
 # A line's width as a share of the longer side.
@@ -45,15 +48,13 @@ class CannotWriteError(OSError):
 
 
 def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: float, threshold: float) -> Image.Image:
-    """Outline on a photograph what is anomalous, and say what the part is.
+    """Outline a photograph's defects, see :func:`defects`, and say what the part is.
 
-    Lines have one scale for all photographs: red around what is above 0.5, the threshold of pixels, yellow above 0.75.
-    They are drawn around the anomalous pixels, not on them. Where a part is defective, but its map nowhere above 0.5,
-    its highest place is outlined.
+    The line is drawn around the defects, not on them.
 
     Args:
         photograph: As ``small_copy`` gives it.
-        anomaly_map: ``(h, w)`` in [0, 1).
+        anomaly_map: ``(h, w)`` in [0, 1); 0.5 is the threshold of pixels.
         score: The part's.
         threshold: Score above which a part is defective.
 
@@ -61,26 +62,54 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: f
         Mode RGB.
     """
     is_defective = score > threshold
-    highest = float(anomaly_map.max())
-    lines = [(least, colour) for least, colour in _LINES if highest > least]
-    if not lines and is_defective:
-        lines = [(_PEAK * highest, _LINES[0][1])]
-    if lines:  # good parts, which are most, cost no more than their caption
-        level = np.asarray(Image.fromarray(anomaly_map).resize(photograph.size, Image.Resampling.BILINEAR))
+    if is_defective or anomaly_map.max() > 0.5:  # good parts, which are most, cost no more than their caption
         pixels = np.array(photograph)
-        for least, colour in lines:
-            draw_outline(pixels, level > least, colour)
+        draw_outline(pixels, defects(anomaly_map, photograph.size))
         photograph = Image.fromarray(pixels)
     return captioned(photograph, score, threshold, is_defective=is_defective)
 
 
-def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    """Draw a line around a mask; it has a dark edge, so that it is seen on every colour.
+def defects(anomaly_map: NDArray[np.float32], size: tuple[int, int], threshold: float = 0.5) -> NDArray[np.bool_]:
+    """Tell defects from what lies around them.
+
+    A feature looks at more than its place, so a map is high around a defect too, and the more so the worse the defect
+    is. Of each region above the threshold that part is a defect which has at least half of the region's highest
+    log-odds, counted from the threshold's. Where no region is above it, the map's highest place is taken.
+
+    Args:
+        anomaly_map: ``(h, w)`` in [0, 1).
+        size: Width and height of what is returned.
+        threshold: Threshold of pixels, in (0, 1).
+
+    Returns:
+        Mask of shape ``(height, width)``.
+    """
+    smaller = Image.fromarray(anomaly_map)
+    smaller.thumbnail((_MAP_SIZE, _MAP_SIZE), Image.Resampling.BILINEAR)
+    values = np.asarray(smaller).clip(1e-6, 1 - 1e-6)
+    odds = (np.log(values / (1 - values)) - math.log(threshold / (1 - threshold))).clip(0)
+    if odds.any():
+        share, least = odds / np.where(odds, _highest_of_region(odds), 1), _SHARE
+    else:
+        share, least = values / values.max(), _PEAK
+    return np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) > least
+
+
+def _highest_of_region(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the highest value of the connected region above 0 that a place is in."""
+    highest, before = values, None
+    while before is None or (highest > before).any():
+        before = highest
+        highest = np.where(values, _grown(before, 1), 0)
+    return highest
+
+
+def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Draw a red line around a mask; it has a dark edge, so that it is seen on every colour.
 
     Args:
         pixels: ``(H, W, 3)``; changed in place.
         mask: ``(H, W)``.
-        colour: The line's.
     """
     if not mask.any():
         return
@@ -94,19 +123,19 @@ def draw_outline(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tup
     )
     line = _grown(mask[around], width)
     pixels[around][_grown(line, 1) & ~line] = 0
-    pixels[around][line & ~inside[around]] = colour
+    pixels[around][line & ~inside[around]] = _LINE
 
 
-def _grown(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """Return a mask that is larger on all sides."""
+def _grown(values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Return the highest value around each place; a mask becomes larger on all sides."""
     for _ in range(width):
-        higher = mask.copy()
-        higher[1:] |= mask[:-1]
-        higher[:-1] |= mask[1:]
-        mask = higher.copy()
-        mask[:, 1:] |= higher[:, :-1]
-        mask[:, :-1] |= higher[:, 1:]
-    return mask
+        higher = values.copy()
+        np.maximum(higher[1:], values[:-1], out=higher[1:])
+        np.maximum(higher[:-1], values[1:], out=higher[:-1])
+        values = higher.copy()
+        np.maximum(values[:, 1:], higher[:, :-1], out=values[:, 1:])
+        np.maximum(values[:, :-1], higher[:, 1:], out=values[:, :-1])
+    return values
 
 
 def captioned(picture: Image.Image, score: float, threshold: float, *, is_defective: bool) -> Image.Image:

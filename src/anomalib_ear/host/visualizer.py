@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from anomalib.post_processing import PostProcessor
 from anomalib.utils.path import generate_output_filename
@@ -24,7 +25,7 @@ from PIL import Image
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 from torchvision.transforms.v2.functional import to_pil_image
 
-from anomalib_ear.deploy.pictures import captioned
+from anomalib_ear.deploy.pictures import captioned, defects, draw_outline
 
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
@@ -73,7 +74,8 @@ class EarVisualizer(ImageVisualizer):
         del outputs, batch_idx, dataloader_idx
         output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         datamodule = getattr(trainer, "datamodule", None)
-        for index, (path, panels) in enumerate(zip(batch.image_path or [], draw(pl_module.model, batch), strict=True)):
+        pictures = draw(pl_module.model, batch, thresholds(pl_module.post_processor)["pixel"])
+        for index, (path, panels) in enumerate(zip(batch.image_path or [], pictures, strict=True)):
             picture = create_image_grid(list(panels.values()), nrow=len(panels))
             picture = with_verdict(picture, batch, index, pl_module.post_processor)
             filename = generate_output_filename(
@@ -105,12 +107,13 @@ class EarVisualizer(ImageVisualizer):
 
 
 @torch.no_grad()
-def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa: ANN401  # EarModel: a circular import
+def draw(model: Any, batch: ImageBatch, threshold: float = 0.5) -> list[dict[str, Image.Image]]:  # noqa: ANN401  # EarModel: a circular import
     """Draw the panels of each image of a batch.
 
     Args:
         model: The trained :class:`~anomalib_ear.method.model.EarModel` in evaluation mode.
         batch: Images with their post-processed predictions.
+        threshold: Threshold of their pixels.
 
     Returns:
         For each image its panels by title, all of one size.
@@ -125,7 +128,7 @@ def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa
     )
     pictures = []
     for index, image in enumerate(images):
-        photo = to_pil_image(image)
+        photo = to_pil_image(image).convert("RGB")
         panels = {"Image": photo}
         if batch.gt_mask is not None:
             panels["Ground truth"] = visualize_mask(batch.gt_mask[index], mode="binary")
@@ -133,8 +136,10 @@ def draw(model: Any, batch: ImageBatch) -> list[dict[str, Image.Image]]:  # noqa
         panels["Recovered"] = to_pil_image(recovered[index])
         panels["Anomaly map"] = visualize_anomaly_map(maps[index].squeeze(0), colormap=True)
         if batch.pred_mask is not None:
-            contour = visualize_mask(batch.pred_mask[index].squeeze(0), mode="contour", color=(255, 0, 0))
-            panels["Prediction"] = Image.alpha_composite(photo.convert("RGBA"), contour)
+            pixels = np.array(photo)
+            if batch.pred_mask[index].any() or (batch.pred_label is not None and batch.pred_label[index]):
+                draw_outline(pixels, defects(maps[index].squeeze(0).float().cpu().numpy(), photo.size, threshold))
+            panels["Prediction"] = Image.fromarray(pixels)
         pictures.append({title: label(panel, title) for title, panel in panels.items()})
     return pictures
 
@@ -150,10 +155,18 @@ def with_verdict(picture: Image.Image, batch: ImageBatch, index: int, post_proce
     """
     if not isinstance(post_processor, PostProcessor) or batch.pred_label is None or batch.pred_score is None:
         return picture
-    is_normalised = post_processor.enable_normalization
-    threshold = post_processor.normalized_image_threshold if is_normalised else post_processor.image_threshold
     is_defective = bool(batch.pred_label[index])
-    return captioned(picture, float(batch.pred_score[index]), float(threshold), is_defective=is_defective)
+    threshold = thresholds(post_processor)["image"]
+    return captioned(picture, float(batch.pred_score[index]), threshold, is_defective=is_defective)
+
+
+def thresholds(post_processor: object) -> dict[str, float]:
+    """Return the thresholds of a post-processor's predictions, by ``"image"`` and ``"pixel"``; 0.5 without one."""
+    kinds = ("image", "pixel")
+    if not isinstance(post_processor, PostProcessor):
+        return dict.fromkeys(kinds, 0.5)
+    prefix = "normalized_" if post_processor.enable_normalization else ""
+    return {kind: float(getattr(post_processor, f"{prefix}{kind}_threshold")) for kind in kinds}
 
 
 def label(panel: Image.Image, title: str) -> Image.Image:
