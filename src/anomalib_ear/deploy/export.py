@@ -17,16 +17,18 @@ from typing import Any
 import numpy as np
 import onnx
 import openvino
+import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
 from openvino import opset13
 from openvino.preprocess import PrePostProcessor, ResizeAlgorithm
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim
 
 from anomalib_ear.deploy import training_data
+from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE, measure
 from anomalib_ear.deploy.int8 import (
     VERBOSE_LOGGERS,
     CalibrationImages,
@@ -38,6 +40,8 @@ from anomalib_ear.deploy.resize import ExportableResize
 from anomalib_ear.deploy.runtime import METADATA
 from anomalib_ear.method.model import EarModel
 
+# Scores of good images that an exported model holds.
+_MAX_SCORES = 300
 # Key in a checkpoint.
 _TRAINING_DATA = "anomalib_ear_training_data"
 
@@ -116,7 +120,7 @@ class EarExportMixin(ExportMixin):
         finally:
             self.model.checks_images = True
         model = onnx.load(path)
-        for name, value in describe(self.post_processor).items():
+        for name, value in describe(self.post_processor, self.model.calibration_images).items():
             model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
         onnx.save(model, path)
         _tell(path)
@@ -162,7 +166,7 @@ class EarExportMixin(ExportMixin):
                 # torch.export's, which says by a traceback that it is not.
                 with only_warnings(__name__), only_warnings("torch.export", least=logging.ERROR):
                     path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
-                description = describe(self.post_processor)
+                description = describe(self.post_processor, self.model.calibration_images)
             finally:
                 self.model, self.post_processor = trained
         model = openvino.Core().read_model(path)
@@ -242,11 +246,14 @@ def _tell(*files: Path) -> None:
     logger.info("Wrote %s.", " and ".join(sizes))
 
 
-def describe(post_processor: nn.Module | None) -> dict[str, str]:
+def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str, str]:
     """Return the metadata of a model.
 
     Args:
-        post_processor: anomalib's, with the thresholds of the validation data, NaN where there were none.
+        post_processor: anomalib's, with the thresholds of the validation data, NaN where there were none. Ear's knows
+            what good images score, too.
+        good_images: Some of the training images, ``(K, 3, H, W)``, uint8, from which the line tells whether light or
+            camera have changed.
     """
     # Validation and test run in float32 on every machine; only the U-Net's training steps do not.
     metadata = {"precision": "f32"}
@@ -254,7 +261,15 @@ def describe(post_processor: nn.Module | None) -> dict[str, str]:
         threshold = getattr(post_processor, f"{kind}_threshold", None)
         if threshold is not None and not threshold.isnan():
             metadata[f"{kind}_threshold"] = repr(float(threshold))
-    return metadata
+    good: dict[str, list[float]] = {name: [] for name in QUANTITIES}
+    for image in good_images.cpu().numpy():
+        for name, value in measure(image[None] / np.float32(255)).items():
+            good[name].append(value)
+    scores = getattr(post_processor, "good_scores", torch.empty(0)).sort().values
+    chosen = torch.linspace(0, max(len(scores) - 1, 0), min(len(scores), _MAX_SCORES)).round().long()
+    good[SCORE] = scores[chosen.to(scores.device)].tolist()
+    noted = {GOOD + name: " ".join(f"{value:.6g}" for value in values) for name, values in good.items() if values}
+    return metadata | noted
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from anomalib_ear.deploy.command import fail, run_command, say
+from anomalib_ear.deploy.drift import SCORE, DriftWatch, measure
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
@@ -44,11 +45,13 @@ class Scores(NamedTuple):
         path: As found under the input.
         prediction: What the model says.
         digest: SHA-256 of the photograph's file, hexadecimal.
+        light: What ``measure`` returns of it.
     """
 
     path: Path
     prediction: Prediction
     digest: str
+    light: dict[str, float]
 
 
 class Line:
@@ -108,7 +111,7 @@ class Line:
         if photograph is not None:
             picture = heat_map(photograph, prediction.anomaly_map, prediction.score, self.model.threshold)
             save(picture, paths["heat_maps"])
-        return Scores(name, prediction, digest)
+        return Scores(name, prediction, digest, measure(image))
 
     def pictures(self, name: Path) -> dict[str, Path]:
         """Return where a photograph's pictures are written, by their kind."""
@@ -255,6 +258,10 @@ class _Inspection:
         self.num_failed = 0
         self._counts: Counter[Label] = Counter()
         self._failures: list[str] = []
+        self._drift = DriftWatch(line.model.good)
+        self._is_drift_said = False
+        if not self._drift.is_on:
+            say("No watch for drift: the model does not note what good photographs are like, or knows too few.")
 
     def score(self, found: Found, *, resume: bool) -> None:
         """Score photographs, without those that have scores if the table goes on."""
@@ -310,7 +317,12 @@ class _Inspection:
         part = scores.prediction
         self._counts[part.label] += 1
         raw = "" if part.raw_score is None else f"{part.raw_score:.6f}"
-        self.table.append((as_text(scores.path), raw, f"{part.score:.6f}", part.label, scores.digest))
+        changed = self._drift.add({SCORE: part.score} | scores.light)
+        if changed and not self._is_drift_said:
+            self._is_drift_said = True
+            tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
+        drift = "" if changed is None else changed or "no"
+        self.table.append((as_text(scores.path), raw, f"{part.score:.6f}", part.label, scores.digest, drift))
 
     def tell(self) -> None:
         """Say how it went."""

@@ -19,6 +19,7 @@ import openvino
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.images import read_image
 
 # A file's path, or pixels (H, W) or (H, W, 3) in RGB: uint8, uint16, or floats in [0, 1].
@@ -75,6 +76,8 @@ class DeployedModel:
         threshold: As given.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
+        good: Values of good images of training by the quantity's name, for the watch for drift; empty where the model
+            does not note them.
         size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
 
     Raises:
@@ -95,6 +98,8 @@ class DeployedModel:
         model = _read(path)
         self.threshold = threshold
         self._trained_threshold = float(_metadata(model, "image_threshold") or "nan")
+        noted = ((name, _metadata(model, GOOD + name) or "") for name in (SCORE, *QUANTITIES))
+        self.good = {name: [float(value) for value in values.split()] for name, values in noted}
         _take_out_resize(model)
         shape = model.input(0).partial_shape
         shape[0] = 1

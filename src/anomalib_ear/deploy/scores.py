@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 COLUMNS = ("path", "raw_score", "normalised_score", "label", "sha256")
+# The line's table also says what has changed since training, as far as the photographs until then tell.
+LINE_COLUMNS = (*COLUMNS, "drift")
 
 
 class ScoreTable:
@@ -95,19 +97,19 @@ class ScoreTable:
         except (UnicodeDecodeError, ValueError, csv.Error) as error:
             msg = f"{self.path} is damaged ({error}): give another --output."
             raise ValueError(msg) from error
-        if rows and len(rows[-1]) < len(COLUMNS):  # torn inside a name that has a line break
+        if rows and len(rows[-1]) < len(LINE_COLUMNS):  # torn inside a name that has a line break
             del rows[-1]
-        if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+        if tuple(header) != LINE_COLUMNS or any(len(row) != len(LINE_COLUMNS) for row in rows):
             msg = (
                 f"{self.path} has the columns {','.join(header)}, maybe of another version; "
-                f"this one writes {','.join(COLUMNS)}: give another --output."
+                f"this one writes {','.join(LINE_COLUMNS)}: give another --output."
             )
             raise ValueError(msg)
         return rows
 
     def _write(self, rows: Iterable[Sequence[str]]) -> None:
         """Write the table as a whole."""
-        replace(self.path, (encode([row]) for row in chain([COLUMNS], rows)))
+        replace(self.path, (encode([row]) for row in chain([LINE_COLUMNS], rows)))
 
 
 def replace(path: Path, data: bytes | Iterable[bytes]) -> None:

@@ -39,24 +39,29 @@ class ImageThreshold(HostThreshold):
     Attributes:
         training_scores: Scores ``(n,)`` of the training images, each by the statistics of the others: a tenth of the
             photographs held out for validation is too few to tell what one in twenty exceeds.
+        good_scores: Scores ``(n,)`` of the good images of the last validation.
         good_images: Number of good images that the last threshold rests on; ``None`` where it rests on defective ones
             too, and before there is one.
     """
 
     training_scores: Tensor
+    good_scores: Tensor
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  # the host's
         super().__init__(**kwargs)
         self.register_buffer("training_scores", torch.empty(0))
+        self.register_buffer("good_scores", torch.empty(0))
         self.good_images: int | None = None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        take_sizes(self, ("training_scores",), state_dict, prefix)
+        state_dict.setdefault(prefix + "good_scores", torch.empty(0))  # older checkpoints have none
+        take_sizes(self, ("training_scores", "good_scores"), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as the host's
         """Return the threshold, a scalar."""
         self.good_images = None
+        self.good_scores = dim_zero_cat(self.preds)[~dim_zero_cat(self.target).bool()].clone()
         if dim_zero_cat(self.target).any():
             return super().compute()
         scores = torch.cat([dim_zero_cat(self.preds), self.training_scores.to(self.device)])
@@ -100,6 +105,16 @@ class EarPostProcessor(PostProcessor):
     def take_training_scores(self, scores: Tensor) -> None:
         """Let the image threshold rest on scores of training images too, ``(n,)``; see :class:`ImageThreshold`."""
         self._image_threshold_metric.training_scores = scores
+
+    @property
+    def good_scores(self) -> Tensor:
+        """Normalised scores ``(n,)`` of good images, each by statistics of others: what good parts score."""
+        threshold = self._image_threshold_metric
+        if not self.enable_normalization or not isinstance(threshold, ImageThreshold):
+            return torch.empty(0)
+        scores = torch.cat([threshold.good_scores, threshold.training_scores.to(threshold.good_scores.device)])
+        normalised = self._normalize(scores, self.image_min, self.image_max, self._image_threshold)
+        return torch.empty(0) if normalised is None else normalised[normalised.isfinite()]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``."""

@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tell from the last photographs that light or camera have changed since training.
+
+A model that is trained with variation hardly scores differently in another light, so the photographs themselves are
+looked at too. Quantities of the last ones are compared with those of good training images by how often one of the
+former exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of whether one of two random
+variables is stochastically larger than the other", 1947). It depends on no distribution and no unit.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What is compared beside the score; see ``measure``.
+QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness")
+SCORE = "score"
+# An exported model notes them by these letters and the quantity's name.
+GOOD = "good_"
+# Photographs that are compared: the last ones, and how many there must be.
+WINDOW, ENOUGH_PHOTOGRAPHS = 200, 100
+# Good images that there must be.
+ENOUGH_IMAGES = 20
+# By how much the share of pairs in which the later one is larger may differ from a half. Good images of other parts
+# than those of training differ by up to 0.15, on surfaces that were photographed in one light.
+BOUND = 0.25
+
+
+def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
+    """Measure light and focus of an image.
+
+    Args:
+        image: ``(1, 3, H, W)`` in [0, 1], red, green, blue. It is rounded to 8 bits, because those of training are.
+
+    Returns:
+        Brightness, the mean grey level in [0, 1]; red and blue, their shares of all light; contrast, the standard
+        deviation of the grey levels as a share of their mean; sharpness, their mean absolute Laplacian likewise.
+    """
+    colours = np.round(image[0] * 255) / 255
+    red, green, blue = (float(band.mean()) for band in colours)
+    grey = colours.mean(axis=0, dtype=np.float32)
+    light = max(red + green + blue, 1e-6)
+    inner = grey[1:-1, 1:-1]
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    laplacian = float(np.abs(4 * inner - around).mean()) if inner.size else 0.0
+    values = (light / 3, red / light, blue / light, 3 * float(grey.std()) / light, 3 * laplacian / light)
+    # To five digits: equal colours of a grey photograph must stay equal.
+    return {name: float(f"{value:.4e}") for name, value in zip(QUANTITIES, values, strict=True)}
+
+
+class DriftWatch:
+    """Compare the last photographs with those of training.
+
+    Args:
+        good: Values of good images by the quantity's name, as the model notes them. Quantities of fewer than
+            ``ENOUGH_IMAGES`` are not compared.
+
+    Attributes:
+        is_on: Whether any is compared.
+    """
+
+    def __init__(self, good: Mapping[str, Sequence[float]]) -> None:
+        self._good = {name: sorted(values) for name, values in good.items() if len(values) >= ENOUGH_IMAGES}
+        self._last = {name: deque[float](maxlen=WINDOW) for name in self._good}
+        self.is_on = bool(self._good)
+
+    def add(self, values: Mapping[str, float]) -> str | None:
+        """Take the next photograph.
+
+        Args:
+            values: Its score and what :func:`measure` returns of it.
+
+        Returns:
+            The quantity that has changed most, the score only if no other has; empty if none has, ``None`` if that
+            cannot be told yet.
+        """
+        for name, last in self._last.items():
+            last.append(values[name])
+        if not self.is_on or len(next(iter(self._last.values()))) < ENOUGH_PHOTOGRAPHS:
+            return None
+        deviations = {name: abs(self._exceeding(name) - 0.5) for name in self._last}
+        changed = [name for name, deviation in deviations.items() if deviation > BOUND]
+        # The score follows the others, and says less.
+        return max(changed, key=lambda name: (name != SCORE, deviations[name]), default="")
+
+    def explain(self, name: str) -> str:
+        """Say what has changed."""
+        last, good = self._last[name], self._good[name]
+        also = ", or most parts are defective" if name == SCORE else ""
+        return (
+            f"light or camera have changed since training{also}: the median {name} of the last {len(last)} photographs "
+            f"is {median(last):.3g}, of good ones in training {median(good):.3g}."
+        )
+
+    def _exceeding(self, name: str) -> float:
+        """Return the share of pairs in which the later one is larger; equal ones count half."""
+        good, last = self._good[name], self._last[name]
+        ranks = sum(bisect_left(good, value) + bisect_right(good, value) for value in last)
+        return ranks / (2 * len(good) * len(last))
