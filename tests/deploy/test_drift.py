@@ -86,6 +86,23 @@ def test_each_quantity_stands_for_one_change(change: Callable[[np.ndarray], np.n
         assert changed == {name}
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_camera_that_has_moved_is_seen(axis: int) -> None:
+    """Though the parts do not lie still: their place is drawn within a tenth of the side, and the shift is as large."""
+    rng = np.random.default_rng(0)
+    place = np.ogrid[:100, :100]
+
+    def part(shift: float) -> dict[str, float]:
+        centre = 50 + rng.uniform(-10, 10, 2) + shift * (np.arange(2) == axis)
+        disc = sum((each - middle) ** 2 for each, middle in zip(place, centre, strict=True)) < 20**2
+        return measure(np.broadcast_to(0.2 + 0.5 * disc, (1, 3, 100, 100)))
+
+    good = [part(0) for _ in range(32)]
+    watches = [DriftWatch({name: [each[name] for each in good] for name in QUANTITIES}) for _ in range(2)]
+    assert {watches[0].add(part(0)) for _ in range(200)} == {None, ""}
+    assert [watches[1].add(part(10)) for _ in range(100)][-1] == ("row", "column")[axis]
+
+
 def surfaces(count: int, seed: int) -> torch.Tensor:
     """Draw photographs of a lit surface whose light varies a little, ``(count, 3, 80, 120)`` in grey levels."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Tell from the last photographs that light or camera have changed since training.
+"""Tell from the last photographs that light, camera or place have changed since training.
 
 A model that is trained with variation hardly scores differently in another light, so the photographs themselves are
 looked at too. Quantities of the last ones are compared with those of good training images by how often one of the
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # What is compared beside the score; see ``measure``.
-QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness")
+QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness", "row", "column")
 SCORE = "score"
 # An exported model notes them by these letters and the quantity's name.
 GOOD = "good_"
@@ -27,20 +27,21 @@ GOOD = "good_"
 WINDOW, ENOUGH_PHOTOGRAPHS = 200, 100
 # Good images that there must be.
 ENOUGH_IMAGES = 20
-# By how much the share of pairs in which the later one is larger may differ from a half. Good images of other parts
-# than those of training differ by up to 0.15, on surfaces that were photographed in one light.
+# By how much the share of pairs in which the later one is larger may differ from a half: wide, because good parts that
+# are made later are never quite those of training.
 BOUND = 0.25
 
 
 def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
-    """Measure light and focus of an image.
+    """Measure light, focus and place of an image.
 
     Args:
         image: ``(1, 3, H, W)`` in [0, 1], red, green, blue. It is rounded to 8 bits, because those of training are.
 
     Returns:
         Brightness, the mean grey level in [0, 1]; red and blue, their shares of all light; contrast, the standard
-        deviation of the grey levels as a share of their mean; sharpness, their mean absolute Laplacian likewise.
+        deviation of the grey levels as a share of their mean; sharpness, their mean absolute Laplacian likewise; row
+        and column, the centre of all light as a share of height and width.
     """
     colours = np.round(image[0] * 255) / 255
     red, green, blue = (float(band.mean()) for band in colours)
@@ -49,7 +50,11 @@ def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
     inner = grey[1:-1, 1:-1]
     around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
     laplacian = float(np.abs(4 * inner - around).mean()) if inner.size else 0.0
-    values = (light / 3, red / light, blue / light, 3 * float(grey.std()) / light, 3 * laplacian / light)
+    row, column = (
+        float((np.arange(len(sums)) + 0.5) @ sums) / (grey.size * light / 3 * len(sums))
+        for sums in (grey.sum(axis=1), grey.sum(axis=0))
+    )
+    values = (light / 3, red / light, blue / light, 3 * float(grey.std()) / light, 3 * laplacian / light, row, column)
     # To five digits: equal colours of a grey photograph must stay equal.
     return {name: float(f"{value:.4e}") for name, value in zip(QUANTITIES, values, strict=True)}
 
