@@ -115,6 +115,8 @@ def test_the_threshold_of_pixels_decides_which_regions_there_are() -> None:
     anomaly_map[:8, :8] = 0.2
     assert not defects(anomaly_map, (64, 64), threshold=0.25)[:8, :8].any()
     assert defects(anomaly_map, (64, 64), threshold=0.15)[:8, :8].any()
+    for extreme in (0.0, 1.0):
+        assert defects(anomaly_map, (64, 64), threshold=extreme)[28:36, 28:36].all()
 
 
 def test_a_defective_part_has_an_outline_wherever_its_map_is_low() -> None:

@@ -79,15 +79,15 @@ def defects(anomaly_map: NDArray[np.float32], size: tuple[int, int], threshold: 
     Args:
         anomaly_map: ``(h, w)`` in [0, 1).
         size: Width and height of what is returned.
-        threshold: Threshold of pixels, in (0, 1).
+        threshold: Threshold of pixels, in [0, 1].
 
     Returns:
         Mask of shape ``(height, width)``.
     """
     smaller = Image.fromarray(anomaly_map)
     smaller.thumbnail((_MAP_SIZE, _MAP_SIZE), Image.Resampling.BILINEAR)
-    values = np.asarray(smaller).clip(1e-6, 1 - 1e-6)
-    odds = (np.log(values / (1 - values)) - math.log(threshold / (1 - threshold))).clip(0)
+    values, bound = (np.clip(each, 1e-6, 1 - 1e-6) for each in (np.asarray(smaller), threshold))
+    odds = (np.log(values / (1 - values)) - np.log(bound / (1 - bound))).clip(0)
     if odds.any():
         share, least = odds / np.where(odds, _highest_of_region(odds), 1), _SHARE
     else:
