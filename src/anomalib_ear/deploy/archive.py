@@ -1,0 +1,226 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""An archive of photographs and the table of its scores, in any file system that pyarrow knows."""
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as arrow_dataset
+from numpy.typing import NDArray
+from pyarrow import compute, fs, parquet
+
+from anomalib_ear.deploy.command import say
+from anomalib_ear.deploy.photographs import as_text, find
+from anomalib_ear.images import SUFFIXES
+
+# Rows that are listed or counted at a time.
+_CHUNK = 100_000
+# The model's files in the output, from which every worker takes it.
+MODEL = ("model.xml", "model.bin")
+_PHOTOGRAPHS = pa.schema(
+    [("id", pa.int64()), ("path", pa.string()), ("size", pa.int64()), ("modified", pa.timestamp("us", "UTC"))]
+)
+
+
+class Photograph(NamedTuple):
+    """A photograph in the archive.
+
+    Attributes:
+        path: Path under the input, as UTF-8 (see ``as_text``).
+        size: Size in bytes; ``None`` where it cannot be told.
+        modified: When it was modified, in microseconds since 1970.
+    """
+
+    path: str
+    size: int | None
+    modified: int | None
+
+    @property
+    def id(self) -> int:
+        """A number by which Ray Data knows it: another one if the photograph is replaced."""
+        return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big", signed=True)
+
+
+class Archive:
+    """Where the photographs are.
+
+    Args:
+        source: Folder, or URI of a folder in a file system that pyarrow knows.
+
+    Attributes:
+        root: The folder, as other processes find it.
+        unreachable: Where photographs may be that cannot be listed, in words; known once they are listed.
+        is_local: Whether its files are this machine's.
+
+    Raises:
+        OSError: If there is no such folder, or its file system does not answer.
+        ValueError: If pyarrow does not know the file system.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._files, self.root = file_system(source)
+        self._is_uri = "://" in source
+        self.unreachable: list[str] = []
+        self.is_local = isinstance(self._files, fs.LocalFileSystem)
+        if self._files.get_file_info(self.root).type != fs.FileType.Directory:
+            msg = f"--input {source} is no folder: give a folder or the URI of one."
+            raise NotADirectoryError(msg)
+
+    def photographs(self) -> Iterator[Photograph]:
+        """List the photographs: a folder as ``infer`` searches it, a URI without opening any file.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        if not self._is_uri:
+            found = find(self.root)
+            self.unreachable = found.unreachable
+            for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
+                for text in texts:
+                    say(f"{kind}: {text}", sys.stderr)
+            for name, file in found.files.items():
+                yield Photograph(as_text(name), *_size_and_time(file))
+            return
+        folders = [self.root]
+        while folders:
+            for entry in self._files.get_file_info(fs.FileSelector(folders.pop())):
+                if entry.type == fs.FileType.Directory:
+                    folders.append(entry.path)
+                elif Path(entry.path).suffix.lower() in SUFFIXES:
+                    time = None if entry.mtime_ns is None else entry.mtime_ns // 1000
+                    yield Photograph(entry.path.removeprefix(self.root).lstrip("/"), entry.size, time)
+
+    @contextmanager
+    def file(self, path: str, folder: Path) -> Iterator[Path]:
+        """Give a photograph as a file of this machine.
+
+        Args:
+            path: As :meth:`photographs` lists it.
+            folder: Where it is copied to, and taken away again, if it is in a remote file system.
+        """
+        if self.is_local:
+            yield Path(self.root, path if self._is_uri else _from_text(path))
+            return
+        copy = folder / f"{blake2b(path.encode(), digest_size=8).hexdigest()}{Path(path).suffix}"
+        try:
+            with self._files.open_input_stream(f"{self.root}/{path}") as stream:
+                copy.write_bytes(stream.read())
+            yield copy
+        except (OSError, ValueError) as error:
+            raise type(error)(str(error).replace(str(copy), path)) from error
+        finally:
+            copy.unlink(missing_ok=True)
+
+
+class Table:
+    """Rows of scores in Parquet files, and what they depend on.
+
+    Args:
+        output: Folder, or URI of one.
+        run: What scores depend on; must be the same when a table goes on.
+
+    Raises:
+        FileExistsError: If the table was begun in another way.
+        OSError: If there is no such file system, or it cannot be written.
+        ValueError: If pyarrow does not know the file system.
+    """
+
+    def __init__(self, output: str, run: dict[str, Any]) -> None:
+        self.files, self._root = file_system(output)
+        if self.files.get_file_info(self._root).type == fs.FileType.File:
+            msg = f"--output {output} is a file: give a folder."
+            raise NotADirectoryError(msg)
+        self.scores, self.listing = f"{self._root}/scores", f"{self._root}/photographs.parquet"
+        # Ray Data's own notes of what has a row.
+        self.done = f"{self._root}/done"
+        self._note, self._run = f"{self._root}/run.json", run
+        self._check(output)
+
+    def _check(self, output: str) -> None:
+        """Raise an error if the table was begun in another way."""
+        if not self._exists(self._note):
+            if self._exists(self.scores):
+                msg = f"{output} has scores but no run.json, which says how they were made: give another --output."
+                raise FileExistsError(msg)
+            return
+        with self.files.open_input_stream(self._note) as stream:
+            before = json.loads(stream.read())
+        changed = [name for name in self._run if before.get(name) != self._run[name]]
+        if changed:
+            msg = f"{output} was begun with another {' and '.join(changed)}: give the same, or another --output."
+            raise FileExistsError(msg)
+
+    def begin(self, model: Path) -> None:
+        """Note how the table is begun, with the model, which every worker takes from here."""
+        if self._exists(self._note):
+            return
+        for name in MODEL:
+            with self.files.open_output_stream(f"{self._root}/{name}") as stream:
+                stream.write(model.with_suffix(Path(name).suffix).read_bytes())
+        with self.files.open_output_stream(f"{self._note}.part") as stream:
+            stream.write(f"{json.dumps(self._run, indent=2)}\n".encode())
+        self.files.move(f"{self._note}.part", self._note)
+
+    def _exists(self, path: str) -> bool:
+        return bool(self.files.get_file_info(path).type != fs.FileType.NotFound)
+
+    def list(self, photographs: Iterator[Photograph]) -> NDArray[np.int64]:
+        """Write down which photographs there are; returns their ids."""
+        ids: list[NDArray[np.int64]] = []
+        first = next(photographs, None)
+        if first is None:
+            msg = "no photographs at --input: give a folder with some."
+            raise FileNotFoundError(msg)
+        photographs = chain([first], photographs)
+        self.files.create_dir(self._root)
+        with parquet.ParquetWriter(self.listing, _PHOTOGRAPHS, filesystem=self.files) as writer:
+            while chunk := list(islice(photographs, _CHUNK)):
+                ids.append(np.array([photograph.id for photograph in chunk]))
+                columns = (ids[-1], *zip(*chunk, strict=True))
+                writer.write_table(pa.table(dict(zip(_PHOTOGRAPHS.names, columns, strict=True)), _PHOTOGRAPHS))
+        return np.concatenate(ids)
+
+    def counts(self, ids: NDArray[np.int64]) -> Counter[str | None]:
+        """Count the rows of photographs by their label, ``None`` for those without a score."""
+        counts: Counter[str | None] = Counter()
+        if not self._exists(self.scores):
+            return counts
+        rows = arrow_dataset.dataset(self.scores, filesystem=self.files, format="parquet", schema=None)
+        wanted = pa.array(ids)
+        for batch in rows.to_batches(columns=["id", "label"]):
+            labels = batch.filter(compute.is_in(batch["id"], wanted))["label"]
+            counts.update({pair["values"].as_py(): pair["counts"].as_py() for pair in labels.value_counts()})
+        return counts
+
+
+def file_system(place: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system and the path in it of a folder or URI."""
+    if "://" in place:
+        files, path = fs.FileSystem.from_uri(place)
+        return files, path.rstrip("/")
+    return fs.LocalFileSystem(), str(Path(place).resolve())
+
+
+def _size_and_time(file: Path) -> tuple[int | None, int | None]:
+    try:
+        known = file.stat()
+    except OSError:  # scoring says why
+        return None, None
+    return known.st_size, known.st_mtime_ns // 1000
+
+
+def _from_text(text: str) -> str:
+    """Undo ``as_text``."""
+    return os.fsdecode(re.sub(rb"//([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), text.encode()))
