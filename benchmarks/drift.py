@@ -6,7 +6,8 @@
 python -m benchmarks.drift --model model.xml --category bracket
 
 The model is one that was trained on the category. The parts are drawn for this and were in no training. Changes are
-those of benchmarks.robustness that leave the part where it is: the others show another cut of the photograph.
+those of benchmarks.robustness. Directions of a shift or turn are drawn anew for each part, and what comes into view is
+reflected.
 """
 
 from pathlib import Path
@@ -15,20 +16,24 @@ import jsonargparse
 import numpy as np
 import pandas as pd
 import torch
+from torchvision.transforms.v2 import functional as F  # noqa: N812  # torch's own idiom
 
 from anomalib_ear.data.surface_demo import draw
 from anomalib_ear.deploy.drift import SCORE, DriftWatch, measure
 from anomalib_ear.deploy.runtime import DeployedModel
-from benchmarks.changes import CLEAN, changes
+from benchmarks.changes import CLEAN, FRAME, changes
 
 # Beyond the numbers of the parts that the data set has.
 _FIRST = 1000
 
 
 def part(category: str, number: int) -> torch.Tensor:
-    """Draw a good part, uint8 ``(3, H, W)``."""
+    """Draw a photograph of a good part whose middle is what the camera sees, uint8 ``(3, H, W)``."""
     pixels = torch.from_numpy(np.atleast_3d(draw(category, "test", "good", _FIRST + number, seed=0)[0]).copy())
-    return pixels.permute(2, 0, 1).expand(3, -1, -1).contiguous()
+    image = pixels.permute(2, 0, 1).expand(3, -1, -1).contiguous()
+    around = round(image.shape[-1] / FRAME) - image.shape[-1]
+    padded: torch.Tensor = F.pad(image, [around - around // 2] * 2 + [around // 2] * 2, padding_mode="reflect")
+    return padded
 
 
 def main(model: Path, category: str, count: int = 200, unchanged: int = 200) -> None:
@@ -40,16 +45,13 @@ def main(model: Path, category: str, count: int = 200, unchanged: int = 200) -> 
         count: Number of photographs of each change.
         unchanged: Number of photographs without a change.
     """
-    torch.manual_seed(0)  # of the noise
     deployed = DeployedModel(model)
     rows = []
     for name, change in changes(deployed.size or (256, 256)).items():
-        if change.view.shift or change.view.degrees:
-            continue
-        watch, alarms, first = DriftWatch(deployed.good), 0, ""
+        watch, alarms, first = DriftWatch(deployed.good, deployed.threshold), 0, ""
         number = unchanged if name == CLEAN else count
         for index in range(number):
-            pixels = change.camera(change.optics(part(category, index))).permute(1, 2, 0).numpy()
+            pixels = change(part(category, index), index).permute(1, 2, 0).numpy()
             image = deployed.prepare(np.ascontiguousarray(pixels))
             prediction = deployed.infer(image)
             alarms += prediction.is_defective

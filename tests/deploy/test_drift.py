@@ -15,12 +15,14 @@ from PIL import Image
 from test_infer import table
 
 from anomalib_ear import Ear
-from anomalib_ear.deploy.drift import ENOUGH_IMAGES, QUANTITIES, SCORE, DriftWatch, measure
+from anomalib_ear.deploy.drift import ALARMS, ENOUGH_IMAGES, QUANTITIES, SCORE, DriftWatch, measure
 from benchmarks.changes import CLEAN, changes
 from brightness import brightness_model, inspect, photograph
 
 SIZE = (64, 96)
 CHANGES = changes(SIZE)
+# What 5 % of standard normal scores exceed.
+ALARM = 1.645
 
 
 @pytest.mark.parametrize("images", [ENOUGH_IMAGES, 32, 300])
@@ -29,7 +31,7 @@ def test_it_is_silent_on_parts_like_those_of_training(images: int) -> None:
     rng = np.random.default_rng(0)
     warned, runs, parts = 0, 40, 500
     for _ in range(runs):
-        watch = DriftWatch({name: rng.normal(size=images).tolist() for name in (SCORE, *QUANTITIES)})
+        watch = DriftWatch({name: rng.normal(size=images).tolist() for name in (SCORE, *QUANTITIES)}, ALARM)
         values = rng.normal(size=(parts, 1 + len(QUANTITIES)))
         values[rng.random(parts) < 0.01, 0] = 9
         warned += any(watch.add(dict(zip((SCORE, *QUANTITIES), row, strict=True))) for row in values.tolist())
@@ -47,13 +49,37 @@ def test_it_says_what_has_changed_most() -> None:
     )
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.3, ""), (0.8, SCORE)])
-def test_defective_parts_are_no_drift_unless_most_are(share: float, expected: str) -> None:
-    """Nobody can tell from scores whether all parts are defective, and the warning says so."""
-    watch = DriftWatch({SCORE: np.linspace(0, 0.5, 50).tolist()})
+@pytest.mark.parametrize(
+    ("share", "threshold", "expected", "also"),
+    [
+        (0.1, 0.5, "", ""),
+        (0.2, 0.5, ALARMS, "many parts are defective: 40 of the last 200 photographs are, of 50 good ones in"),
+        (0.2, 0.45, ALARMS, "many parts are defective: 56 of the last 200 photographs are, of 50 good ones in"),
+        (0.1, 0.3, "", ""),  # rejects 40 % of good parts
+        (0.8, 0.5, SCORE, "most parts are defective: the median score of the last 200 photographs is 0.9"),
+    ],
+)
+def test_defective_parts_are_no_drift_unless_many_are(share: float, threshold: float, expected: str, also: str) -> None:
+    """Nobody can tell from scores whether it is the parts that are defective, and the warning says so."""
+    watch = DriftWatch({SCORE: np.linspace(0, 0.5, 50).tolist()}, threshold)
     parts = np.where(np.arange(200) % 10 < 10 * share, 0.9, np.linspace(0, 0.5, 200))
     assert [watch.add({SCORE: score}) for score in parts.tolist()][-1] == expected
-    assert ", or most parts are defective" in watch.explain(SCORE)
+    assert not expected or f"light or camera have changed since training, or {also}" in watch.explain(expected)
+
+
+@pytest.mark.parametrize("images", [100, 300])
+def test_it_speaks_where_false_alarms_double(images: int) -> None:
+    """From 8 to 16 %, and nothing but the scores' upper tail moves: mostly within 200 parts, always within 1000."""
+    rng = np.random.default_rng(0)
+    spoke = []
+    for _ in range(40):
+        watch = DriftWatch({SCORE: rng.random(images).tolist()}, 1)
+        parts = np.where(rng.random(1000) < 0.16, 1.1, rng.random(1000))
+        said = [watch.add({SCORE: score}) for score in parts.tolist()]
+        assert set(said) <= {None, "", ALARMS}
+        spoke.append(said.index(ALARMS) if ALARMS in said else len(said))
+    assert sorted(spoke)[20] < 200
+    assert max(spoke) < 1000
 
 
 def test_too_few_good_images_tell_nothing() -> None:

@@ -4,14 +4,15 @@
 """Tell from the last photographs that light, camera or place have changed since training.
 
 A model that is trained with variation hardly scores differently in another light, so the photographs themselves are
-looked at too. Quantities of the last ones are compared with those of good training images by how often one of the
-former exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of whether one of two random
-variables is stochastically larger than the other", 1947). It depends on no distribution and no unit.
+looked at too, and alarms are counted. Quantities of the last photographs are compared with those of good training
+images by how often one of the former exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of
+whether one of two random variables is stochastically larger than the other", 1947). It depends on no distribution and
+no unit.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 # What is compared beside the score; see ``measure``.
 QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness", "row", "column")
-SCORE = "score"
+SCORE, ALARMS = "score", "alarms"
 # An exported model notes them by these letters and the quantity's name.
 GOOD = "good_"
 # Photographs that are compared: the last ones, and how many there must be.
@@ -30,6 +31,9 @@ ENOUGH_IMAGES = 20
 # By how much the share of pairs in which the later one is larger may differ from a half: wide, because good parts that
 # are made later are never quite those of training.
 BOUND = 0.25
+# How many more of the last photographs, as a share, may lie above the threshold than good ones do, of which that is 5 %
+# by design. Where 8 % of good parts do, one window of a thousand has as many by chance.
+ALARMS_BY_DESIGN, MORE_ALARMS = 0.05, 0.09
 
 
 def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
@@ -65,14 +69,16 @@ class DriftWatch:
     Args:
         good: Values of good images by the quantity's name, as the model notes them. Quantities of fewer than
             ``ENOUGH_IMAGES`` are not compared.
+        threshold: Score above which a part is defective.
 
     Attributes:
         is_on: Whether any is compared.
     """
 
-    def __init__(self, good: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, good: Mapping[str, Sequence[float]], threshold: float = 0.5) -> None:
         self._good = {name: sorted(values) for name, values in good.items() if len(values) >= ENOUGH_IMAGES}
         self._last = {name: deque[float](maxlen=WINDOW) for name in self._good}
+        self._threshold = threshold
         self.is_on = bool(self._good)
 
     def add(self, values: Mapping[str, float]) -> str | None:
@@ -82,8 +88,8 @@ class DriftWatch:
             values: Its score and what :func:`measure` returns of it.
 
         Returns:
-            The quantity that has changed most, the score only if no other has; empty if none has, ``None`` if that
-            cannot be told yet.
+            The quantity that has changed most, the score only if no other has, ``ALARMS`` only if the score has not
+            either; empty if none has, ``None`` if that cannot be told yet.
         """
         for name, last in self._last.items():
             last.append(values[name])
@@ -91,17 +97,33 @@ class DriftWatch:
             return None
         deviations = {name: abs(self._exceeding(name) - 0.5) for name in self._last}
         changed = [name for name, deviation in deviations.items() if deviation > BOUND]
-        # The score follows the others, and says less.
-        return max(changed, key=lambda name: (name != SCORE, deviations[name]), default="")
+        # Score and alarms follow the others, and say less.
+        many = ALARMS if self._has_many_alarms() else ""
+        return max(changed, key=lambda name: (name != SCORE, deviations[name]), default=many)
 
     def explain(self, name: str) -> str:
         """Say what has changed."""
-        last, good = self._last[name], self._good[name]
-        also = ", or most parts are defective" if name == SCORE else ""
-        return (
-            f"light or camera have changed since training{also}: the median {name} of the last {len(last)} photographs "
-            f"is {median(last):.3g}, of good ones in training {median(good):.3g}."
-        )
+        last, good = (values[SCORE if name == ALARMS else name] for values in (self._last, self._good))
+        also = {SCORE: ", or most parts are defective", ALARMS: ", or many parts are defective"}.get(name, "")
+        if name == ALARMS:
+            found = f"{self._alarms(last)} of the last {len(last)} photographs are, "
+            found += f"of {len(good)} good ones in training {self._alarms(good)}"
+        else:
+            found = f"the median {name} of the last {len(last)} photographs is {median(last):.3g}, of good ones in "
+            found += f"training {median(good):.3g}"
+        return f"light or camera have changed since training{also}: {found}."
+
+    def _alarms(self, scores: Iterable[float]) -> int:
+        """Count the scores above the threshold."""
+        return sum(score > self._threshold for score in scores)
+
+    def _has_many_alarms(self) -> bool:
+        """Return whether many more parts are defective than chance makes of good ones."""
+        if SCORE not in self._good:
+            return False
+        good = self._good[SCORE]
+        share = max(self._alarms(good) / len(good), ALARMS_BY_DESIGN) + MORE_ALARMS
+        return self._alarms(self._last[SCORE]) > share * WINDOW  # with fewer photographs chance would do more
 
     def _exceeding(self, name: str) -> float:
         """Return the share of pairs in which the later one is larger; equal ones count half."""

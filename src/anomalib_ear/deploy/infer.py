@@ -258,7 +258,7 @@ class _Inspection:
         self.num_failed = 0
         self._counts: Counter[Label] = Counter()
         self._failures: list[str] = []
-        self._drift = DriftWatch(line.model.good)
+        self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
         if not self._drift.is_on:
             say("No watch for drift: the model does not note what good photographs are like, or knows too few.")
