@@ -17,6 +17,7 @@ from benchmarks.changes import CLEAN, changes
 
 COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # Okabe and Ito's
 MARKERS = "osD^vPX"
+OWN = ", own threshold"  # stands behind the name of a model
 NOMINAL = 0.05  # share of good images above the threshold when nothing changes
 FEW = {  # columns of the table of few photographs, and their metrics
     "good parts rejected": "rejected",
@@ -27,14 +28,19 @@ ON_OFF = {"JPEG": "quality 50", "highlights": "2 % clipped"}  # kinds of one str
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a line for each row of a frame of ``tables.py`` and change; of each model its last version."""
-    known = ["machine", "dataset", "model", "seed"]
+    """Return a line for each row of a frame of ``tables.py`` and change; of each model its last version.
+
+    A model with the threshold that it is shipped with counts as a model of its own.
+    """
+    known = ["machine", "dataset", "seed"]
     lines = [
         {name: getattr(row, name) for name in known}
-        | {"change": name, "AUROC": said["image_AUROC"], "good": said["false_alarms"][1], "bad": said["found"][1]}
+        | {"model": row.model + kind, "change": name, "AUROC": said["image_AUROC"]}
+        | {"good": said["false_alarms"][1], "bad": said["found"][1]}
         | {"alarms": said["false_alarms"][0] / said["false_alarms"][1], "found": said["found"][0] / said["found"][1]}
         for row in last_versions(frame).itertuples()
-        for name, said in row.changes.items()
+        for kind, changed in {"": row.changes, OWN: getattr(row, "own", None)}.items()
+        for name, said in (changed.items() if isinstance(changed, dict) else ())
     ]
     return pd.DataFrame(lines)
 
@@ -46,7 +52,7 @@ def last_versions(frame: pd.DataFrame) -> pd.DataFrame:
 
 def in_order(models: Iterable[str]) -> list[str]:
     """Sort models as ``models.yaml`` has them, those that it has no more at the end."""
-    known = list(plan.models())
+    known = [model + kind for model in plan.models() for kind in ("", OWN)]
     return sorted(set(models), key=lambda model: (known.index(model) if model in known else len(known), model))
 
 

@@ -34,18 +34,22 @@ def test_a_row_end_to_end(
     """It has every change, counted on the same images; a second run finds it there."""
     (tmp_path / "blots.yaml").write_text(yaml.safe_dump(NUMBERED))
     (tmp_path / "photographs").symlink_to(surfaces)
-    done = command("robustness", "--datasets", "[blots.yaml]", "--models", "[PaDiM]", cwd=tmp_path, **backbone)
+    done = command("robustness", "--datasets", "[blots.yaml]", "--models", "[PaDiM, Ear]", cwd=tmp_path, **backbone)
     assert done.returncode == 0, done.stdout + done.stderr
     output = tmp_path / "results" / "robustness" / "robustness.jsonl"
-    (made,) = store.read(output)
-    assert set(made) == set(store.FIELDS)
-    metrics = made["metrics"]
-    assert list(metrics["changes"]) == list(changes((64, 128)))
-    for said in metrics["changes"].values():
-        assert 0 <= said["image_AUROC"] <= 1
-        assert [said["false_alarms"][1], said["found"][1] + metrics["left_out"]] == [4, 6]
-    assert metrics["held_out"] == 3
-    assert "held-out good images, fewer than 20" in metrics["warning"]
+    rival, ear = store.read(output)
+    for made in (rival, ear):
+        assert set(made) == set(store.FIELDS)
+        metrics = made["metrics"]
+        for counted in (metrics["changes"], metrics.get("own", metrics["changes"])):
+            assert list(counted) == list(changes((64, 128)))
+            for said in counted.values():
+                assert 0 <= said["image_AUROC"] <= 1
+                assert [said["false_alarms"][1], said["found"][1] + metrics["left_out"]] == [4, 6]
+        assert metrics["held_out"] == 3
+        assert "held-out good images, fewer than 20" in metrics["warning"]
+    assert "own" in ear["metrics"]
+    assert "own" not in rival["metrics"]
     monkeypatch.chdir(tmp_path)
     assert robustness.robustness(["blots.yaml"], [PADIM], output=output) == 0
     assert "Trained 0 rows, 0 failed, 1 were there." in capsys.readouterr().out
@@ -122,6 +126,12 @@ def test_the_page_has_the_rows_numbers(tmp_path: Path) -> None:
         assert named in text
     robustness_page.picture(tables.frame(store.read(path)), tmp_path / "picture.png")
     assert min(Image.open(tmp_path / "picture.png").size) > 800
+    last = row("Ear", "A", 0, 2)
+    last["metrics"]["own"] = row("Ear", "A", 0, 8)["metrics"]["changes"]
+    store.append(path, last)
+    text = tables.page(path)
+    assert cells(text, "change")[1] == ["Ear", "Ear, own threshold", PADIM]
+    assert cells(text, "10 % darker")[1] == ["15% · 70% · 0.900", "40% · 70% · 0.900", "50% · 70% · 0.900"]
 
 
 def test_no_rows_no_table(tmp_path: Path) -> None:
