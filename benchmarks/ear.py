@@ -12,8 +12,8 @@ from torch import Tensor
 
 import anomalib_ear
 from anomalib_ear import Ear
-from anomalib_ear.deploy.infer import Line
 from anomalib_ear.deploy.int8 import quantize
+from anomalib_ear.deploy.line import Line
 from anomalib_ear.deploy.photographs import find
 from anomalib_ear.deploy.runtime import DeployedModel
 from anomalib_ear.host import metrics

@@ -5,153 +5,33 @@
 
 python -m anomalib_ear.infer --model model.xml --input FOLDER --output FOLDER
 
-Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse[signatures] and tqdm are enough. Decoding,
-inference and writing overlap; memory holds a few photographs, however many there are.
+Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse[signatures] and tqdm are enough.
 """
 
 import signal
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jsonargparse
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from anomalib_ear.deploy.command import fail, run_command, say
-from anomalib_ear.deploy.drift import SCORE, DriftWatch, measure
+from anomalib_ear.deploy.drift import SCORE, DriftWatch
+from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
-from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
-from anomalib_ear.deploy.runtime import DeployedModel, Label, Prediction, check_threshold, in_order
-from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, sha256
+from anomalib_ear.deploy.pictures import CannotWriteError
+from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold, in_order
+from anomalib_ear.deploy.scores import COLUMNS, ScoreTable
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
-from anomalib_ear.images import read_image
 
 # Processes ended by Ctrl-C have this status.
 _INTERRUPTED = 130
-
-
-class Scores(NamedTuple):
-    """What is known of one photograph.
-
-    Attributes:
-        path: As found under the input.
-        prediction: What the model says.
-        digest: SHA-256 of the photograph's file, hexadecimal.
-        light: What ``measure`` returns of it.
-    """
-
-    path: Path
-    prediction: Prediction
-    digest: str
-    light: dict[str, float]
-
-
-class Line:
-    """Photographs in, scores and pictures out, in order.
-
-    Args:
-        model: The model.
-        output: Folder of the pictures.
-        heat_maps: Whether to draw heat maps.
-        anomaly_maps: Whether to write anomaly maps.
-    """
-
-    def __init__(self, model: DeployedModel, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
-        self.model, self.output = model, output
-        self.heat_maps, self.anomaly_maps = heat_maps, anomaly_maps
-
-    def run(self, files: dict[Path, Path]) -> Generator[tuple[Path, Scores | Exception]]:
-        """Yield scores in the order of the files, or why there are none.
-
-        Raises:
-            CannotWriteError: If a picture cannot be written.
-        """
-        with closing(in_order(self._score, files.items(), self.model.num_threads)) as results:
-            for name, result in zip(files, results, strict=True):
-                if isinstance(result, CannotWriteError):
-                    raise result
-                yield name, result
-
-    def look(self, arrival: Arrival | None) -> tuple[Arrival, Scores | Exception | None] | None:
-        """Score what a watch yields, unless the table has it as it is.
-
-        Returns:
-            The photograph with its scores, the reason why there are none, or ``None`` if those before hold.
-        """
-        if arrival is None:
-            return None
-        name, file, digest = arrival
-        try:
-            is_known = digest is not None and self._is_same(name, file, digest)
-            return arrival, None if is_known else self._score((name, file))
-        except Exception as error:  # noqa: BLE001  of this photograph, or raised when it is its turn
-            return arrival, error
-
-    def _score(self, named: tuple[Path, Path]) -> Scores:
-        """Score a photograph and write its pictures first: one with a score has them."""
-        name, file = named
-        digest = sha256(file)  # before it is read, so that a later run notices a change in between
-        pixels = read_image(file)
-        image = self.model.prepare(pixels)
-        photograph = small_copy(pixels) if self.heat_maps else None
-        del pixels  # many times larger than what is needed of it
-        prediction = self.model.infer(image)
-        paths = self.pictures(name)
-        if self.anomaly_maps:
-            levels = (prediction.anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
-            save(Image.fromarray(levels), paths["anomaly_maps"])
-        if photograph is not None:
-            picture = heat_map(photograph, prediction.anomaly_map, prediction.score, self.model.threshold)
-            save(picture, paths["heat_maps"])
-        return Scores(name, prediction, digest, measure(image))
-
-    def pictures(self, name: Path) -> dict[str, Path]:
-        """Return where a photograph's pictures are written, by their kind."""
-        endings = {"heat_maps": "_heat.jpg"} if self.heat_maps else {}  # ten times as fast as PNG
-        if self.anomaly_maps:
-            endings["anomaly_maps"] = ".png"
-        return {kind: picture_path(self.output / kind, name, ending) for kind, ending in endings.items()}
-
-    def changed(self, files: dict[Path, Path], digests: Mapping[Path, str]) -> set[Path]:
-        """Return which of the files that were scored must be scored again.
-
-        Args:
-            files: Each file by its name.
-            digests: SHA-256 of those that were scored.
-
-        Returns:
-            Names of those whose content is another now, or that have no picture.
-        """
-
-        def is_same(name: Path) -> bool:
-            return self._is_same(name, files[name], digests[name])
-
-        with ThreadPoolExecutor(self.model.num_threads) as readers:
-            same = tqdm(
-                readers.map(is_same, digests), desc="compare", total=len(digests), unit="image", disable=not digests
-            )
-            return {name for name, is_the_same in zip(digests, same, strict=True) if not is_the_same}
-
-    def _is_same(self, name: Path, file: Path, digest: str) -> bool:
-        """Return whether a photograph has this content and its pictures."""
-        try:
-            return sha256(file) == digest and all(map(is_ours, self.pictures(name).values()))
-        except OSError:
-            return False  # scoring it says why
-
-    def remove_pictures(self, name: Path) -> None:
-        """Remove a photograph's pictures."""
-        for path in self.pictures(name).values():
-            if is_ours(path):
-                path.unlink()
 
 
 def infer(
