@@ -82,6 +82,18 @@ def test_so_many_scores_exceed_the_quantile(count: int, above: int) -> None:
     assert (above + 1) / (count + 1) <= FALSE_ALARMS or count < 19
 
 
+@pytest.mark.parametrize(("shift", "count", "rests_on"), [(0, 40, 240), (0, 4, 204), (0.5, 40, 40), (0.5, 4, 4)])
+def test_validation_images_that_score_higher_decide_alone(shift: float, count: int, rests_on: int) -> None:
+    """They are of parts that training has not seen; scores of training images would call too many defective."""
+    generator = torch.Generator().manual_seed(0)
+    training, held_out, new = (0.4 * torch.rand(n, generator=generator) for n in (200, count, 1000))
+    post_processor = EarPostProcessor()
+    post_processor.take_training_scores(training)
+    validated(post_processor, held_out + shift, torch.zeros(count, dtype=torch.bool))
+    assert post_processor._image_threshold_metric.good_images == rests_on
+    assert (new + shift > post_processor.image_threshold).float().mean() < (0.08 if count == 40 else 0.3)
+
+
 def test_with_defective_images_thresholds_are_the_hosts() -> None:
     """They are those of the highest F1 score, for images and for pixels."""
     scores = torch.linspace(0.1, 0.9, 40)

@@ -145,3 +145,22 @@ def test_a_defect_scores_more_than_a_lone_pixel() -> None:
     maps[1, 0, 100:110, 100:110] = 0.9
     pixel, region = image_score(maps)
     assert 0.7 < pixel < region < 0.9
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_new_parts_score_like_those_of_training(copies: int) -> None:
+    """What one in twenty photographs of training exceeds few of new parts do, though training has six of each part."""
+    generator = torch.Generator().manual_seed(0)
+
+    def photographs(parts: int, each: int) -> tuple[torch.Tensor, torch.Tensor]:
+        own = torch.randn(parts, 1, 16, 1, 1, generator=generator).expand(-1, each, -1, -1, -1).flatten(0, 1)
+        noise = torch.randn(parts * each, 16, 4, 4, generator=generator)
+        return own + 0.2 * noise, 0.1 * torch.randn(parts * each, Detail.dimensions, 16, 16, generator=generator)
+
+    training, order = photographs(30, 6), torch.randperm(180, generator=generator).repeat_interleave(copies)
+    generator_of_maps = AnomalyMapGenerator(16)
+    evidence = zip(*(kind[order].split(8 * copies) for kind in training), strict=True)
+    scores = generator_of_maps.fit(evidence, copies, position=16)
+    assert len(scores) == 180
+    new = image_score(generator_of_maps(*photographs(400, 1), (64, 64)))
+    assert (new > scores.quantile(0.95)).float().mean() < 0.15  # 0.63 with folds that do not look at the images

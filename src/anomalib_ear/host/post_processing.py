@@ -16,6 +16,7 @@ import torch
 from anomalib.metrics import F1AdaptiveThreshold as HostThreshold
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
+from scipy.stats import binom
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
@@ -27,6 +28,8 @@ from anomalib_ear.method.calibration import take_sizes
 FALSE_ALARMS = 0.05
 # Fewer good images than these have no score that so few new ones exceed: even their highest is exceeded more often.
 ENOUGH_IMAGES = math.ceil(1 / FALSE_ALARMS) - 1
+# Probability below which it is no chance that so many validation images exceed what training images say.
+CHANCE = 0.01
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class ImageThreshold(HostThreshold):
 
     Attributes:
         training_scores: Scores ``(n,)`` of the training images, each by the statistics of the others: a tenth of the
-            photographs held out for validation is too few to tell what one in twenty exceeds.
+            photographs held out for validation is too few to tell what one in twenty exceeds. Where validation images
+            score higher by more than chance, as other parts may, they do not count.
         good_scores: Scores ``(n,)`` of the good images of the last validation.
         good_images: Number of good images that the last threshold rests on; ``None`` where it rests on defective ones
             too, and before there is one.
@@ -64,9 +68,13 @@ class ImageThreshold(HostThreshold):
         self.good_scores = dim_zero_cat(self.preds)[~dim_zero_cat(self.target).bool()].clone()
         if dim_zero_cat(self.target).any():
             return super().compute()
-        scores = torch.cat([dim_zero_cat(self.preds), self.training_scores.to(self.device)])
-        self.good_images = len(scores)
+        scores = torch.cat([self.good_scores, self.training_scores.to(self.device)])
         self.value = conformal_quantile(scores)
+        above = int((self.good_scores > self.value).sum())
+        if binom.sf(above - 1, len(self.good_scores), FALSE_ALARMS) < CHANCE:
+            scores = self.good_scores
+            self.value = conformal_quantile(scores)
+        self.good_images = len(scores)
         return self.value
 
 

@@ -10,10 +10,14 @@ length is then standardised by its own distribution there, which is close to log
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.cluster import KMeans
+from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
@@ -30,8 +34,9 @@ DETAIL_CELL = 8
 MAX_CELLS = 20
 # Images whose residuals are looked at together in calibration.
 PART = 64
-# Parts of the images that are scored by the statistics of the others.
+# Parts of the images that are scored by the statistics of the others, and groups of like images that they are made of.
 FOLDS = 5
+GROUPS = 25
 # Each cell's second moment is drawn towards that over all cells, which weighs as much as this many residuals per
 # direction: a cell with fewer has mostly the shared one.
 PRIOR = 2
@@ -129,10 +134,11 @@ class Statistics(nn.Module):
         whitening = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
         self.whitening = whitening.reshape(*grid, k, k)
         lengths = torch.empty(sum(map(len, parts)), 1, *size, device=device)
-        few = [few for part in parts for few in part.split(8)]
         # Filled in place: small results that are kept between large ones that are freed would leave holes in memory.
-        for length, residual in zip(lengths.split([len(residual) for residual in few]), few, strict=True):
-            length.copy_(self.length(residual.float()))
+        filled = 0
+        for few in (few for part in parts for few in part.split(8)):
+            lengths[filled : filled + len(few)] = self.length(few.float())
+            filled += len(few)
         self.mean = lengths.mean(dim=0, keepdim=True)
         # Towards that of all positions together: a few images may agree at one of them by chance.
         shared = PRIOR / (len(lengths) + PRIOR)
@@ -208,8 +214,8 @@ class AnomalyMapGenerator(nn.Module):
             position: Side in pixels of the square that one position of a residual stands for.
 
         Returns:
-            Scores ``(n,)`` in [0, 1) of the images as they are, each by the statistics of other images: what new
-            images would score. (Images beside each other are often of the same part, and are left out together.)
+            Scores ``(n,)`` in [0, 1) of the images as they are, each by the statistics of images that are not like it,
+            see :func:`folds_of`: what new parts would score.
 
         Raises:
             ValueError: If a residual is not finite.
@@ -218,19 +224,22 @@ class AnomalyMapGenerator(nn.Module):
         residuals, details = regroup(evidence)
         if not all(part.isfinite().all() for part in residuals):
             raise ValueError(DIVERGED)
-        count = sum(map(len, residuals)) // copies
-        scores = []
-        for fold in torch.arange(count).tensor_split(min(FOLDS, count)) if count > 1 else []:
-            first, last = int(fold[0]) * copies, (int(fold[-1]) + 1) * copies
-            others = [[*_rows(parts, 0, first), *_rows(parts, last, count * copies)] for parts in (residuals, details)]
-            self.calibrate(*others)
-            held_out = [torch.cat(list(_rows(parts, first, last)))[::copies] for parts in (residuals, details)]
-            size = (held_out[0].shape[-2] * position, held_out[0].shape[-1] * position)
-            for residual, detail in zip(*(parts.split(8) for parts in held_out), strict=True):
-                scores.append(image_score(self(residual.float(), detail.float(), size)))
-        if count:
+        scores = torch.empty(sum(map(len, residuals)) // copies)
+        folds = folds_of(residuals, details, copies)
+        for fold in folds.unique() if len(folds) > 1 else []:
+            others = (folds != fold).repeat_interleave(copies)
+            self.calibrate(Chosen(residuals, others), Chosen(details, others))
+            originals = torch.zeros_like(others)
+            originals[::copies] = folds == fold
+            held_out = (torch.cat(list(Chosen(parts, originals))) for parts in (residuals, details))
+            size = (residuals[0].shape[-2] * position, residuals[0].shape[-1] * position)
+            scores[folds == fold] = torch.cat([
+                image_score(self(residual.float(), detail.float(), size))
+                for residual, detail in zip(*(parts.split(8) for parts in held_out), strict=True)
+            ]).to(scores)  # fmt: skip
+        if len(folds):
             self.calibrate(residuals, details)
-        return torch.cat(scores) if scores else torch.empty(0)
+        return scores if len(folds) > 1 else scores[:0]
 
     def forward(self, residual: Tensor, detail: Tensor, size: tuple[int, int]) -> Tensor:
         """Map residuals to anomaly scores on one scale for all images.
@@ -282,12 +291,55 @@ def regroup(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], lis
     return kinds
 
 
-def _rows(parts: Iterable[Tensor], first: int, last: int) -> Iterator[Tensor]:
-    """Yield what lies between two rows of parts that follow each other, without copying."""
-    for part in parts:
-        if len(rows := part[max(first, 0) : max(last, 0)]):
-            yield rows
-        first, last = first - len(part), last - len(part)
+class Chosen(Sequence[Tensor]):
+    """Some rows of parts, copied a part at a time, so that there are never two of all.
+
+    Args:
+        parts: Tensors ``(n, ...)``.
+        rows: Which rows of all parts together, bool ``(N,)``.
+    """
+
+    def __init__(self, parts: Sequence[Tensor], rows: Tensor) -> None:
+        self._parts, self._rows = parts, rows.split([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self._parts)
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  # a slice is never asked for
+        """Return the rows of a part, ``(n', ...)``."""
+        return self._parts[index][self._rows[index]]
+
+
+def folds_of(residuals: Sequence[Tensor], details: Sequence[Tensor], copies: int) -> Tensor:
+    """Share images among ``FOLDS`` parts, with like ones in the same part.
+
+    Photographs often show one part several times. If one of them were scored by the statistics of the others, it would
+    score lower than a new part does.
+
+    Args:
+        residuals: Residuals of images, ``(n, K, h, w)`` each; ``copies`` of each image follow each other.
+        details: Their detail, ``(n, 12, h', w')`` each.
+        copies: How many there are of each image.
+
+    Returns:
+        Number of the part of each image, ``(count,)``.
+    """
+    pairs = zip(residuals, details, strict=True)
+    means = [torch.cat([kind.float().mean(dim=(-2, -1)) for kind in pair], dim=1) for pair in pairs]
+    glance = torch.cat(means)[::copies] if means else torch.empty(0)
+    count = len(glance)
+    folds = torch.zeros(count, dtype=torch.int64)
+    if count < 2:
+        return folds
+    images = StandardScaler().fit_transform(glance.cpu().numpy())
+    if len(np.unique(images, axis=0)) > GROUPS:
+        groups = KMeans(GROUPS, n_init=3, random_state=0).fit_predict(images)
+    else:  # images beside each other are often of one part
+        groups = np.arange(count) * FOLDS // count
+    for number, (_, part) in enumerate(GroupKFold(min(FOLDS, count)).split(images, groups=groups)):
+        folds[part] = number
+    return folds
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:
