@@ -3,12 +3,14 @@
 
 """Normalised scores: the threshold at one half, no ties, no clamps."""
 
+from functools import partial
+
 import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 
-from anomalib_ear.host.post_processing import FALSE_ALARMS, EarPostProcessor, conformal_quantile
+from anomalib_ear.host.post_processing import FALSE_ALARMS, EarPostProcessor, are_higher, conformal_quantile
 
 
 def processor(threshold: float) -> EarPostProcessor:
@@ -80,6 +82,14 @@ def test_so_many_scores_exceed_the_quantile(count: int, above: int) -> None:
     scores = torch.rand(count, generator=torch.Generator().manual_seed(count))
     assert int((scores > conformal_quantile(scores)).sum()) == above
     assert (above + 1) / (count + 1) <= FALSE_ALARMS or count < 19
+
+
+@pytest.mark.parametrize("training", [10, 200])
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_chance_alone_makes_no_higher_scores(training: int, count: int) -> None:
+    """Of pairs of alike scores one in a hundred, at most, is told to differ."""
+    draw = partial(torch.rand, generator=torch.Generator().manual_seed(0))
+    assert sum(are_higher(draw(count), draw(training)) for _ in range(2000)) <= 30
 
 
 @pytest.mark.parametrize(("shift", "count", "rests_on"), [(0, 40, 240), (0, 4, 204), (0.5, 40, 40), (0.5, 4, 4)])

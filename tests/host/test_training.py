@@ -21,6 +21,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, Timer
 from PIL import Image
 from test_lightning_model import TINY, folder
+from torchvision.transforms.v2 import GaussianNoise
 
 from anomalib_ear import Ear
 from anomalib_ear.host.training import DEFAULT_EPOCHS, one_cycle
@@ -538,6 +539,19 @@ class TestFewPhotographs:
         found = [message for message in caplog.messages if "good photographs" in message]
         assert len(found) == len(said)
         assert all(part in message for part, message in zip(said, found, strict=True)), found
+
+    def test_are_named_if_those_of_training_do_not_count(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Validation images of another kind score higher, and the threshold is theirs."""
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, max_epochs=2)
+        model = Ear(**FEATURES)
+        engine.fit(model, datamodule=folder(surfaces, val_split_ratio=0.4, val_augmentations=GaussianNoise(sigma=0.3)))
+        said = [message for message in caplog.messages if "good photographs" in message]
+        assert "score higher than those for training, by more than chance" in said[0]
+        assert "rests on the 6 of them alone" in said[0]
+        assert "rests on 6 good photographs; 19 are needed" in said[1]
+        assert model.post_processor.image_threshold == max(model.post_processor._image_threshold_metric.good_scores)
 
     def test_nothing_is_said_of_the_threshold_of_an_earlier_training(
         self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -16,7 +16,7 @@ import torch
 from anomalib.metrics import F1AdaptiveThreshold as HostThreshold
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
-from scipy.stats import binom
+from scipy.stats import betabinom
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
@@ -46,6 +46,7 @@ class ImageThreshold(HostThreshold):
         good_scores: Scores ``(n,)`` of the good images of the last validation.
         good_images: Number of good images that the last threshold rests on; ``None`` where it rests on defective ones
             too, and before there is one.
+        is_of_validation_alone: Whether the training images did not count.
     """
 
     training_scores: Tensor
@@ -56,6 +57,7 @@ class ImageThreshold(HostThreshold):
         self.register_buffer("training_scores", torch.empty(0))
         self.register_buffer("good_scores", torch.empty(0))
         self.good_images: int | None = None
+        self.is_of_validation_alone = False
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         state_dict.setdefault(prefix + "good_scores", torch.empty(0))  # older checkpoints have none
@@ -68,13 +70,11 @@ class ImageThreshold(HostThreshold):
         self.good_scores = dim_zero_cat(self.preds)[~dim_zero_cat(self.target).bool()].clone()
         if dim_zero_cat(self.target).any():
             return super().compute()
-        scores = torch.cat([self.good_scores, self.training_scores.to(self.device)])
-        self.value = conformal_quantile(scores)
-        above = int((self.good_scores > self.value).sum())
-        if binom.sf(above - 1, len(self.good_scores), FALSE_ALARMS) < CHANCE:
-            scores = self.good_scores
-            self.value = conformal_quantile(scores)
+        training = self.training_scores.to(self.device)
+        self.is_of_validation_alone = are_higher(self.good_scores, training)
+        scores = self.good_scores if self.is_of_validation_alone else torch.cat([self.good_scores, training])
         self.good_images = len(scores)
+        self.value = conformal_quantile(scores)
         return self.value
 
 
@@ -89,6 +89,20 @@ def conformal_quantile(scores: Tensor) -> Tensor:
     """
     rank = math.ceil((len(scores) + 1) * (1 - FALSE_ALARMS) - 1e-9)
     return scores.sort().values[min(rank, len(scores)) - 1]
+
+
+def are_higher(scores: Tensor, than: Tensor) -> bool:
+    """Return whether scores ``(m,)`` exceed the quantile of others ``(n,)`` more often than by chance.
+
+    How many of ``m`` scores exceed the ``k``-th lowest of ``n`` that are exchangeable with them is distributed as a
+    beta-binomial with ``m``, ``n + 1 - k`` and ``k``.
+    """
+    if not len(than):
+        return False
+    bound = conformal_quantile(than)
+    rank = int((than <= bound).sum())
+    above = int((scores > bound).sum())
+    return bool(betabinom.sf(above - 1, len(scores), len(than) + 1 - rank, rank) < CHANCE)
 
 
 class EarPostProcessor(PostProcessor):
@@ -125,20 +139,28 @@ class EarPostProcessor(PostProcessor):
         return torch.empty(0) if normalised is None else normalised[normalised.isfinite()]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``."""
+        """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``, or not on training's."""
         del pl_module
-        count: int | None = self._image_threshold_metric.good_images  # type: ignore[assignment]  # not the host's
-        is_enough = count is None or count >= ENOUGH_IMAGES or torch.isnan(self._image_threshold)
-        if count is None or is_enough or not trainer.is_global_zero:
+        threshold = self._image_threshold_metric
+        count: int | None = threshold.good_images  # type: ignore[assignment]  # not the host's
+        if count is None or torch.isnan(self._image_threshold) or not trainer.is_global_zero:
             return
-        logger.warning(
-            "The threshold rests on %d good photographs; %d are needed for %.0f %% false alarms. About one in %d good "
-            "parts will be called defective: train with more photographs, those for validation counted in.",
-            count,
-            ENOUGH_IMAGES,
-            100 * FALSE_ALARMS,
-            count + 1,
-        )
+        if threshold.is_of_validation_alone:
+            logger.warning(
+                "The good photographs for validation score higher than those for training, by more than chance: they "
+                "show other parts or another light. The threshold rests on the %d of them alone. Train with more of "
+                "their kind to find more.",
+                count,
+            )
+        if count < ENOUGH_IMAGES:
+            logger.warning(
+                "The threshold rests on %d good photographs; %d are needed for %.0f %% false alarms. About one in %d "
+                "good parts will be called defective: train with more photographs, those for validation counted in.",
+                count,
+                ENOUGH_IMAGES,
+                100 * FALSE_ALARMS,
+                count + 1,
+            )
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
