@@ -57,9 +57,9 @@ def in_order(models: Iterable[str]) -> list[str]:
 
 
 def over_data_sets(data: pd.DataFrame) -> pd.DataFrame:
-    """Return ``mean`` and ``worst`` share of false alarms over the data sets that all models have."""
-    shared = data.groupby("dataset")["model"].nunique() == data["model"].nunique()
-    data = data[data["dataset"].isin(shared[shared].index)]
+    """Return ``mean`` and ``worst`` share of false alarms over all data sets, of the models that have each."""
+    whole = data.groupby("model")["dataset"].nunique() == data["dataset"].nunique()
+    data = data[data["model"].isin(whole[whole].index)]
     each = data.groupby(["change", "model", "dataset"], sort=False)["alarms"].mean()
     return each.groupby(["change", "model"], sort=False).agg(mean="mean", worst="max").reset_index()
 
