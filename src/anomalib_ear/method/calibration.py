@@ -13,15 +13,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.model_selection import GroupKFold
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
 from anomalib_ear.method.detail import Detail, sharpen
+from anomalib_ear.method.folds import Chosen, folds_of, regroup
 from anomalib_ear.method.padding import pad_to_multiple
 
 # Exponent of the generalised mean that scores an image; with infinity it would be the maximum.
@@ -32,11 +29,6 @@ CELL = 2
 DETAIL_CELL = 8
 # Largest number of cells along height or width: large images have larger cells. A cell of 192 channels takes 0.15 MB.
 MAX_CELLS = 20
-# Images whose residuals are looked at together in calibration.
-PART = 64
-# Parts of the images that are scored by the statistics of the others, and groups of like images that they are made of.
-FOLDS = 5
-GROUPS = 25
 # Each cell's second moment is drawn towards that over all cells, which weighs as much as this many residuals per
 # direction: a cell with fewer has mostly the shared one.
 PRIOR = 2
@@ -263,83 +255,6 @@ def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, 
     for name in names:
         if (saved := state_dict.get(prefix + name)) is not None:
             setattr(module, name, torch.empty_like(saved, device=module.get_buffer(name).device))
-
-
-def regroup(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    """Sort pairs of batches by kind, in parts of ``PART`` images or, the last, fewer; in half precision.
-
-    Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
-
-    Args:
-        batches: ``(N, K, h, w)`` each, with ``K``, ``h`` and ``w`` of their own.
-
-    Returns:
-        For each kind its parts ``(n, K, h, w)``.
-    """
-    kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
-    filled = PART
-    for pair in (pair for batch in batches for pair in zip(*batch, strict=True)):
-        if filled == PART:
-            for parts, values in zip(kinds, pair, strict=True):
-                parts.append(values.new_empty(PART, *values.shape, dtype=torch.half))
-            filled = 0
-        for parts, values in zip(kinds, pair, strict=True):
-            parts[-1][filled] = values
-        filled += 1
-    for parts in kinds:
-        parts[-1:] = [part[:filled] for part in parts[-1:]]
-    return kinds
-
-
-class Chosen(Sequence[Tensor]):
-    """Some rows of parts, copied a part at a time, so that there are never two of all.
-
-    Args:
-        parts: Tensors ``(n, ...)``.
-        rows: Which rows of all parts together, bool ``(N,)``.
-    """
-
-    def __init__(self, parts: Sequence[Tensor], rows: Tensor) -> None:
-        self._parts, self._rows = parts, rows.split([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        """Return the number of parts."""
-        return len(self._parts)
-
-    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  # a slice is never asked for
-        """Return the rows of a part, ``(n', ...)``."""
-        return self._parts[index][self._rows[index]]
-
-
-def folds_of(residuals: Sequence[Tensor], details: Sequence[Tensor], copies: int) -> Tensor:
-    """Share images among ``FOLDS`` parts, with like ones in the same part.
-
-    Photographs often show one part several times. If one of them were scored by the statistics of the others, it would
-    score lower than a new part does.
-
-    Args:
-        residuals: Residuals of images, ``(n, K, h, w)`` each; ``copies`` of each image follow each other.
-        details: Their detail, ``(n, 12, h', w')`` each.
-        copies: How many there are of each image.
-
-    Returns:
-        Number of the part of each image, ``(count,)``.
-    """
-    pairs = zip(residuals, details, strict=True)
-    means = [torch.cat([kind.float().mean(dim=(-2, -1)) for kind in pair], dim=1) for pair in pairs]
-    glance = torch.cat(means)[::copies] if means else torch.empty(0)
-    count = len(glance)
-    folds = torch.zeros(count, dtype=torch.int64)
-    if count < 2:
-        return folds
-    images = StandardScaler().fit_transform(glance.cpu().numpy())
-    if len(np.unique(images, axis=0)) > GROUPS:
-        groups = KMeans(GROUPS, n_init=3, random_state=0).fit_predict(images)
-    else:  # images beside each other are often of one part
-        groups = np.arange(count) * FOLDS // count
-    for number, (_, part) in enumerate(GroupKFold(min(FOLDS, count)).split(images, groups=groups)):
-        folds[part] = number
-    return folds
 
 
 def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:
