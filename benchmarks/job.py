@@ -30,7 +30,7 @@ from torchvision.tv_tensors import Mask
 
 from anomalib_ear.data import SyntheticDefectDataset
 from benchmarks.ear import Data, Model
-from benchmarks.metrics import measure
+from benchmarks.metrics import measure, shares
 from benchmarks.store import Row, command, environment, finish
 
 MAP_SIZE = 192  # longest side in pixels of the maps that are kept for the report's gallery
@@ -143,6 +143,7 @@ def test(model: Model, data: Data, folder: Path, *, proxy: bool) -> Row:
     start = time.perf_counter()
     said = answers(lambda image: model.model(image.to(model.device)), examples(model, data.test_data))
     found = {"test_seconds": time.perf_counter() - start} | measure(**said)
+    found |= shares(said["scores"], said["labels"], model.post_processor.image_threshold.item())
     save(said, folder / "images.npz", Path(data.root))
     if proxy:
         drawn = SyntheticDefectDataset(data.val_data)

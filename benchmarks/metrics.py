@@ -110,6 +110,20 @@ def at_threshold(scores: Tensor, labels: Tensor, limit: float) -> dict[str, Any]
     return {"image_AUROC": float(roc_auc_score(labels.numpy(), scores.numpy())), **counts}
 
 
+def shares(scores: Tensor, labels: Tensor, limit: float) -> dict[str, float]:
+    """Return what share of good images, ``rejected``, and of defective ones, ``found``, exceeds a model's threshold.
+
+    Args:
+        scores: ``(N,)``; more is more anomalous.
+        labels: Whether an image is defective, ``(N,)`` bool.
+        limit: The threshold; NaN where validation gave none, and then nothing is returned.
+    """
+    if math.isnan(limit):
+        return {}
+    above = (scores > limit).double()
+    return {"rejected": float(above[~labels].mean()), "found": float(above[labels].mean())}
+
+
 def kinds(scores: Tensor, labels: Tensor, images: Sequence[str]) -> dict[str, float]:
     """Return the image AUROC of each kind of defect, where each has a folder of its own, else nothing."""
     folders, defective = np.array([Path(image).parent.name for image in images]), labels.numpy()

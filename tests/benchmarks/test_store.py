@@ -84,6 +84,11 @@ class TestMetrics:
         assert metrics.missed(good, defective, alarms=0.01) == 0.75
         assert metrics.missed(good, defective, alarms=0.5) == 0
 
+    def test_shares_above_a_models_threshold(self) -> None:
+        """A score of the threshold itself is not above it; a model that has none says nothing."""
+        assert metrics.shares(self.SCORES, self.LABELS, 0.5) == {"rejected": 0.25, "found": 0.5}
+        assert metrics.shares(self.SCORES, self.LABELS, float("nan")) == {}
+
     def test_kinds_of_defects_are_their_folders(self) -> None:
         """Each kind against all good images; none where good and defective images share folders."""
         images = [f"good/{index}" for index in range(4)] + ["crack/4", "crack/5", "stain/6", "stain/7"]
