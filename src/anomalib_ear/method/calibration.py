@@ -34,6 +34,9 @@ MAX_CELLS = 20
 PRIOR = 2
 # Every direction has at least this share of the mean variance, even if it hardly varies.
 RIDGE = 0.01
+# Share of what a whole image deviates by that is taken off. Light, focus and noise lift all of a map, a defect lifts a
+# part: an image deviates as a whole by what three quarters of its positions exceed.
+SHARED = 0.5
 # Standard deviations above the mean of defect-free surfaces at which the anomaly map reaches one half.
 SIGMAS = 3.0
 # Natural logarithm of the odds per standard deviation: small enough that the worst defects keep their order in float32.
@@ -243,11 +246,21 @@ class AnomalyMapGenerator(nn.Module):
 
         Returns:
             Anomaly map of shape ``(N, 1, *size)`` in [0, 1): 0.5 where a residual lies ``SIGMAS`` standard deviations
-            above the mean of defect-free images. It does not saturate, so that the worst defects keep their order.
+            above the mean of defect-free images, less its image's share. It does not saturate, so that the worst
+            defects keep their order.
         """
-        logit = STEEPNESS * (sharpen(self.residual(residual), self.detail(detail)) - SIGMAS)
+        deviation = self.residual(residual)
+        deviation = deviation - SHARED * lower_quartile(deviation)
+        logit = STEEPNESS * (sharpen(deviation, self.detail(detail)) - SIGMAS)
         logit = torch.minimum(logit, _STRAIGHT + (logit - _STRAIGHT).clamp(min=0).log1p())
         return torch.sigmoid(F.interpolate(logit, size=size, mode="bilinear", align_corners=False))
+
+
+def lower_quartile(deviation: Tensor) -> Tensor:
+    """Return what three quarters of each map's positions exceed, ``(N, 1, h, w)`` → ``(N, 1, 1, 1)``."""
+    positions = deviation.flatten(1)
+    lowest = positions.topk(positions.shape[1] // 4 + 1, dim=1, largest=False).values  # quantile does not export
+    return lowest.amax(dim=1).reshape(-1, 1, 1, 1)
 
 
 def take_sizes(module: nn.Module, names: tuple[str, ...], state_dict: dict[str, Tensor], prefix: str) -> None:
