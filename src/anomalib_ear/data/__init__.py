@@ -21,7 +21,8 @@ def _collect() -> dict[str, type]:
         name: value
         for module in modules
         for name, value in vars(module).items()
-        if isinstance(value, type)
+        # Not isinstance(value, type), which on Python 3.10 is true of NDArray[np.float64] too.
+        if issubclass(type(value), type)
         and issubclass(value, AnomalibDataModule | AnomalibDataset)
         and value.__module__ == module.__name__
         and not inspect.isabstract(value)
