@@ -120,8 +120,9 @@ def shares(scores: Tensor, labels: Tensor, limit: float) -> dict[str, float]:
     """
     if math.isnan(limit):
         return {}
-    above = (scores > limit).double()
-    return {"rejected": float(above[~labels].mean()), "found": float(above[labels].mean())}
+    counts = at_threshold(scores, labels, limit)
+    (alarms, good), (found, defective) = counts["false_alarms"], counts["found"]
+    return {"rejected": alarms / good, "found": found / defective}
 
 
 def kinds(scores: Tensor, labels: Tensor, images: Sequence[str]) -> dict[str, float]:
