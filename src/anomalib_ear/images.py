@@ -224,6 +224,7 @@ def _opened(path: str | Path) -> Iterator[ImageFile]:
         raise ValueError(msg) from None
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:  # the system's, which name the file
+            error.filename = str(path)  # Pillow 11.0 names the one that a link leads to
             raise
         why = str(error) or repr(error)
         if isinstance(error, UnidentifiedImageError):
