@@ -81,10 +81,9 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             title = "**Good parts rejected**, mean over the data sets (worst of them):"
             yield f"{origin(rows)}\n\n{title}", wide(mean, cells)
         for dataset, part in group.groupby("dataset", sort=False):
-            seeds = ", ".join(map(str, sorted(set(part["seed"]))))
             held_out = rows.loc[rows["dataset"] == dataset, "held_out"]
             counts = f"{most(part['good'])} good and {most(part['bad'])} defective test images per seed"
-            title = f"**{dataset}**, {counts}, threshold from {most(held_out)} good ones, seeds: {seeds}."
+            title = f"**{dataset}**, {counts}, threshold from {most(held_out)} good ones, {seeds(part)}."
             seen = part.groupby(["change", "model"], sort=False)[["alarms", "found", "AUROC"]].mean().reset_index()
             cells = seen.apply(lambda row: f"{row.alarms:.0%} · {row.found:.0%} · {row.AUROC:.3f}", axis=1)
             yield f"{title} Good parts rejected · defective parts found · image AUROC:", wide(seen, cells)
@@ -108,6 +107,14 @@ def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"{origin(rows)}\n\n{title}", table.rename_axis("good photographs").reset_index()
 
 
+def seeds(lines: pd.DataFrame) -> str:
+    """Write the seeds that models have, and which where they differ."""
+    each = lines[~lines["model"].str.endswith(OWN)].groupby("model")["seed"].agg(lambda of: tuple(sorted(set(of))))
+    groups = {which: in_order(each.index[each == which]) for which in sorted(set(each), key=len, reverse=True)}
+    said = {", ".join(map(str, which)): f" of {' · '.join(models)}" for which, models in groups.items()}
+    return "seeds: " + "; ".join(which + (models if len(said) > 1 else "") for which, models in said.items())
+
+
 def most(counts: "pd.Series[int]") -> str:
     """Write the range of counts."""
     low, high = min(counts), max(counts)
@@ -120,7 +127,8 @@ def origin(rows: pd.DataFrame) -> str:
     commands = "\n".join(dict.fromkeys(rows["command"]))
     days = [min(rows["date"])[:10], max(rows["date"])[:10]]
     said = [rows["machine"].iloc[0], *dict.fromkeys(versions), " to ".join(dict.fromkeys(days))]
-    return f"{'; '.join(said)}.\n\n```bash\n{commands}\n```"
+    folded = f"<details><summary>Commands</summary>\n\n```bash\n{commands}\n```\n\n</details>"
+    return f"{'; '.join(said)}.\n\n{folded}"
 
 
 def picture(frame: pd.DataFrame, path: Path) -> None:

@@ -32,7 +32,7 @@ README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
 MOVING = {"bracket": "SurfaceDemo, bracket", "KolektorSDD, re-cropped": "KolektorMoving"}
 SETTINGS = (
     "Ear", "Ear, every skip", "Ear, no skips", "Ear, no mask, shallowest skip off", "Ear, no mask",
-    "Ear, no mask, no skips", "Ear, random masks (RIAD's)",
+    "Ear, no mask, no skips", "Ear, random masks (RIAD's)", "Ear, everything excised",
 )  # fmt: skip
 README_MODELS = ("Ear", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
 MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)  # a document's place for a table

@@ -122,7 +122,8 @@ def test_the_page_has_the_rows_numbers(tmp_path: Path) -> None:
     assert cells(text, CLEAN)[1] == ["5% · 90% · 0.950"] * 2
     store.append(path, row(PADIM, "B", 0, 20))
     assert cells(tables.page(path), "10 % darker")[0] == ["30% (45%)", "75% (100%)"]
-    for named in ("python -m", "anomalib 2", "20 good and 10 defective", "seeds: 0, 1", store.read(path)[0]["machine"]):
+    which = f"seeds: 0, 1 of Ear; 0 of {PADIM}."
+    for named in ("python -m", "anomalib 2", "20 good and 10 defective", which, store.read(path)[0]["machine"]):
         assert named in text
     robustness_page.picture(tables.frame(store.read(path)), tmp_path / "picture.png")
     assert min(Image.open(tmp_path / "picture.png").size) > 800
