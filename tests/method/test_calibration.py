@@ -22,15 +22,15 @@ class Calibrated:
         self.generator = AnomalyMapGenerator(residuals.shape[1])
         self.generator.calibrate([residuals], [self.flat(residuals)])
 
-    def __call__(self, residuals: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Map residuals."""
-        return self.generator(residuals, self.flat(residuals), size)
+    def __call__(self, residuals: torch.Tensor) -> torch.Tensor:
+        """Map residuals to eight times their height and width."""
+        return self.generator(residuals, self.flat(residuals))
 
     @staticmethod
     def flat(residuals: torch.Tensor) -> torch.Tensor:
         """Return detail without any."""
         n, _, h, w = residuals.shape
-        return torch.zeros(n, Detail.dimensions, 4 * h, 4 * w)
+        return torch.zeros(n, Detail.dimensions, 2 * h, 2 * w)
 
 
 def normal(count: int, dimensions: int = 5, seed: int = 0) -> torch.Tensor:
@@ -42,7 +42,7 @@ def normal(count: int, dimensions: int = 5, seed: int = 0) -> torch.Tensor:
 
 def test_normal_residuals_stay_below_a_half() -> None:
     """Residuals like those of the calibration are normal nearly everywhere, on images it has not seen."""
-    anomaly_map = Calibrated(normal(64))(normal(16, seed=1), SIZE)
+    anomaly_map = Calibrated(normal(64))(normal(16, seed=1))
     assert anomaly_map.shape == (16, 1, *SIZE)
     assert (anomaly_map > 0.5).float().mean() < 0.01
 
@@ -53,12 +53,12 @@ def test_half_is_reached_at_the_bound_of_normal_surfaces() -> None:
     generator = Calibrated((0.3 * noise).exp())
     half = torch.zeros(1, 1, *GRID)
     half[..., : GRID[1] // 2] = SIGMAS * 0.3
-    anomaly_map = generator(half.exp(), SIZE)[..., : SIZE[1] // 2 - 16]  # without what is smoothed across
+    anomaly_map = generator(half.exp())[..., : SIZE[1] // 2 - 16]  # without what is smoothed across
     torch.testing.assert_close(anomaly_map, torch.full_like(anomaly_map, 0.5), atol=0.03, rtol=0)
     # Light or focus lift the whole map. That counts half, on one image as on another beside it.
     whole = torch.cat([torch.full_like(half, SIGMAS * 0.3), half]).exp()
     expected = 1 / (1 + math.exp(STEEPNESS * SIGMAS / 2))
-    lifted = generator(whole, SIZE)[:1]
+    lifted = generator(whole)[:1]
     torch.testing.assert_close(lifted, torch.full_like(lifted, expected), atol=0.03, rtol=0)
 
 
@@ -66,7 +66,7 @@ def test_a_busy_place_is_judged_by_its_own_normality() -> None:
     """The same residual is more anomalous on the quiet half of a surface than on its busy half."""
     residuals = normal(32, 1)
     residuals[..., GRID[1] // 2 :] *= 10
-    anomaly_map = Calibrated(residuals)(torch.full((1, 1, *GRID), 8.0), SIZE)
+    anomaly_map = Calibrated(residuals)(torch.full((1, 1, *GRID), 8.0))
     assert anomaly_map[0, 0, 40, 16] > anomaly_map[0, 0, 40, -16] + 0.1
 
 
@@ -76,14 +76,14 @@ def test_a_direction_that_never_varies_is_the_most_telling() -> None:
     residuals[:, 1] = residuals[:, 0] + 0.1 * residuals[:, 1]  # the channels go together
     along, across = torch.tensor([[1.0, 1.0], [1.0, -1.0]])[..., None, None].expand(2, 2, *GRID).split(1)
     generator = Calibrated(residuals)
-    assert generator(across, SIZE).mean() > generator(along, SIZE).mean() + 0.05
+    assert generator(across).mean() > generator(along).mean() + 0.05
 
 
 def test_a_defect_is_where_the_map_is_highest() -> None:
     """Position (3, 11) of the residual is that share of the map's height and width."""
     residuals = normal(1, seed=1)
     residuals[..., 3, 11] += 20
-    y, x = divmod(Calibrated(normal(64))(residuals, SIZE).flatten().argmax().item(), SIZE[1])
+    y, x = divmod(Calibrated(normal(64))(residuals).flatten().argmax().item(), SIZE[1])
     assert abs(y - 8 * 3.5) <= 8
     assert abs(x - 8 * 11.5) <= 8
 
@@ -93,11 +93,11 @@ def test_images_of_another_size_use_the_statistics_of_their_places(grid: tuple[i
     """The bound is that of the same share of height and width."""
     residuals = normal(32, 1)
     residuals[..., GRID[1] // 2 :] *= 10
-    anomaly_map = Calibrated(residuals)(torch.full((2, 1, *grid), 8.0), SIZE)
-    assert anomaly_map.shape == (2, 1, *SIZE)
+    anomaly_map = Calibrated(residuals)(torch.full((2, 1, *grid), 8.0))
+    assert anomaly_map.shape == (2, 1, 8 * grid[0], 8 * grid[1])
     assert anomaly_map.isfinite().all()
     if grid[1] > 4:
-        assert anomaly_map[..., :16].mean() > anomaly_map[..., -16:].mean() + 0.1
+        assert anomaly_map[..., : 2 * grid[1]].mean() > anomaly_map[..., -2 * grid[1] :].mean() + 0.1
 
 
 def test_large_images_have_no_more_cells_than_small_ones() -> None:
@@ -107,20 +107,20 @@ def test_large_images_have_no_more_cells_than_small_ones() -> None:
     rows, columns = generator.generator.residual.whitening.shape[:2]
     assert rows <= 20
     assert columns <= 20
-    assert generator(residuals, (100, 230)).shape == (2, 1, 100, 230)
+    assert generator(residuals).shape == (2, 1, 800, 1840)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_image_is_enough_to_calibrate(count: int) -> None:
     """Too few images for the spread at a place borrow it from the other places."""
-    anomaly_map = Calibrated(normal(count, 8))(normal(4, 8, seed=1), SIZE)
+    anomaly_map = Calibrated(normal(count, 8))(normal(4, 8, seed=1))
     assert anomaly_map.isfinite().all()
     assert anomaly_map.mean() < 0.6
 
 
 def test_flat_residuals_calibrate() -> None:
     """Surfaces that are recovered without any residual do not divide by zero."""
-    anomaly_map = Calibrated(torch.zeros(4, 3, *GRID))(torch.ones(1, 3, *GRID), SIZE)
+    anomaly_map = Calibrated(torch.zeros(4, 3, *GRID))(torch.ones(1, 3, *GRID))
     assert anomaly_map.isfinite().all()
     assert anomaly_map.min() > 0.5
 
@@ -129,14 +129,14 @@ def test_flat_residuals_calibrate() -> None:
 def test_the_worst_defects_keep_their_order(scale: float) -> None:
     """The map stays below one and grows with the residual, however large."""
     residuals = torch.tensor([scale, 1.1 * scale]).reshape(2, 1, 1, 1).expand(2, 1, *GRID)
-    lower, higher = Calibrated(normal(64, 1))(residuals, SIZE).mean(dim=(1, 2, 3))
+    lower, higher = Calibrated(normal(64, 1))(residuals).mean(dim=(1, 2, 3))
     assert lower < higher < 1
 
 
 def test_what_is_like_nothing_in_training_keeps_its_order_too() -> None:
     """Lengths of many channels vary little, so that another kind of image is hundreds of standard deviations off."""
     generator = Calibrated(normal(16, 192))
-    low, high = (generator(scale * normal(1, 192, seed=1), SIZE) for scale in (50, 100))
+    low, high = (generator(scale * normal(1, 192, seed=1)) for scale in (50, 100))
     assert (low < high).all()
     assert high.max() < 1
 
@@ -169,7 +169,7 @@ def test_new_parts_score_like_those_of_training(copies: int) -> None:
     training, order = photographs(30, 6), torch.randperm(180, generator=generator).repeat_interleave(copies)
     generator_of_maps = AnomalyMapGenerator(16)
     evidence = zip(*(kind[order].split(8 * copies) for kind in training), strict=True)
-    scores = generator_of_maps.fit(evidence, copies, position=16)
+    scores = generator_of_maps.fit(evidence, copies)
     assert len(scores) == 180
-    new = image_score(generator_of_maps(*photographs(400, 1), (64, 64)))
+    new = image_score(generator_of_maps(*photographs(400, 1)))
     assert (new > scores.quantile(0.95)).float().mean() < 0.15  # 0.63 with folds that do not look at the images

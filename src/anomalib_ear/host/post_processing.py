@@ -21,7 +21,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from anomalib_ear.host.metrics import F1AdaptiveThreshold
-from anomalib_ear.method.calibration import take_sizes
+from anomalib_ear.method.place_statistics import take_sizes
 
 # Share of good images that alarm where the validation data has no others. The host takes their highest score. A single
 # image decides it, and the more images there are, the higher it is and the less is found.

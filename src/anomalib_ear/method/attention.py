@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from anomalib_ear.method.dino import DinoAttention
 from anomalib_ear.method.padding import pad_to_multiple
+from anomalib_ear.method.resampling import enlarge
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "pretraining" / "mnist_attention.safetensors"
 PRETRAINING_COMMAND = "python -m anomalib_ear.pretraining --root FOLDER --download --output FILE"
@@ -66,7 +67,7 @@ class SpatialAttention(nn.Module):
     def spread(attended: Sequence[tuple[Tensor, Tensor]], image: Tensor) -> Tensor:
         """Merge the attention of all scales and bring it to the image's size, ``(N, 1, H, W)``."""
         attention = merge_scales([attention for _, attention in attended])
-        attention = functional.interpolate(attention, scale_factor=4, mode="bilinear")
+        attention = enlarge(attention, 4)
         return attention[..., : image.shape[-2], : image.shape[-1]]
 
     def attend(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score, take_sizes
+from anomalib_ear.method.calibration import AnomalyMapGenerator, image_score
 from anomalib_ear.method.detail import STRIDE, Detail
 from anomalib_ear.method.masking import WITHOUT_ATTENTION, AttentionMasking, NoMasking, RandomMasking
 from anomalib_ear.method.padding import pad_to_multiple
+from anomalib_ear.method.place_statistics import take_sizes
 from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.method.spaces import DEFAULT, Space, build_space
 from anomalib_ear.method.unet import SkipGatedUNet
@@ -194,8 +195,7 @@ class EarModel(nn.Module):
         Returns:
             ``anomaly_map`` ``(N, 1, *size)`` and ``pred_score`` ``(N,)``, both in [0, 1).
         """
-        padded = (residual.shape[-2] * self.position, residual.shape[-1] * self.position)
-        anomaly_map = self.anomaly_map(residual, detail, padded)[..., : size[0], : size[1]]
+        anomaly_map = self.anomaly_map(residual, detail)[..., : size[0], : size[1]]
         return Prediction(anomaly_map=anomaly_map, pred_score=image_score(anomaly_map))
 
     def recover(self, image: Tensor) -> list[Recovery]:
@@ -310,7 +310,7 @@ class EarModel(nn.Module):
         training = self.training
         self.eval()
         evidence = map(self.compare, self.vary(images, copies))
-        scores = self.anomaly_map.fit(evidence, copies, self.position)
+        scores = self.anomaly_map.fit(evidence, copies)
         self.train(training)
         if len(scores):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own idiom
 
 from anomalib_ear.method.pretrained import INSTALLED, load_pretrained
+from anomalib_ear.method.resampling import shrink
 from anomalib_ear.method.spaces.base import Space
 
 
@@ -78,13 +79,13 @@ class FeatureSpace(Space):
         if self.attention is None:
             return features, None
         # At half the size: a position needs no finer attention.
-        return features, F.avg_pool2d(self.attention(F.avg_pool2d(image, 2)), self.stride // 2)
+        return features, F.avg_pool2d(self.attention(shrink(image, Fraction(1, 2))), self.stride // 2)
 
     def _look(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the network's features at a height and width."""
         network = self.backbone.eval()  # with ImageNet's batch statistics in every mode
         if self.backbone_scale != 1:
-            image = F.interpolate(image, scale_factor=self.backbone_scale, mode="bilinear")
+            image = shrink(image, Fraction(self.backbone_scale))
         levels = network((self.GAIN * image - self.get_buffer("mean")) / self.get_buffer("std"))
         features = combine(levels, (levels[-1].shape[-2], levels[-1].shape[-1]))
         return features if self.backbone_scale == 1 else F.interpolate(features, size=size, mode="bilinear")
