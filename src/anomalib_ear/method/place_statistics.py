@@ -80,10 +80,10 @@ class Statistics(nn.Module):
         moments = torch.zeros(grid[0] * grid[1], k, k, device=device)
         count = 0
         for part in parts:
-            cells = to_cells(part, grid).flatten(0, 1)  # (cells, n', K)
+            cells = to_cells(part, grid).flatten(0, 1)  # (cells, K, n')
             for index, cell in enumerate(cells):  # one by one, so that copies in float32 stay small
-                moments[index] += cell.float().T @ cell.float()
-            count += cells.shape[1]
+                moments[index] += cell.float() @ cell.float().T
+            count += cells.shape[-1]
         mean = moments.mean(dim=0) / count
         moments = (moments + PRIOR * k * mean) / (count + PRIOR * k)
         ridge = RIDGE * mean.diagonal().mean() + _TINY
@@ -107,12 +107,13 @@ class Statistics(nn.Module):
         """Return the logarithm of the Mahalanobis length, ``(N, K, h, w)`` → ``(N, 1, h, w)``."""
         height, width = residuals.shape[-2:]
         k = residuals.shape[1]
-        cells = to_cells(residuals, self.grid).flatten(0, 1)  # (cells, N·a·b, K)
+        cells = to_cells(residuals, self.grid).flatten(0, 1)  # (cells, K, N·a·b)
+        # The matrices come first. As the other factor OpenVINO is 0.8 ms faster, and holds them twice.
         matrices = self.whitening.flatten(0, 1)
         squares = []
         for start in range(0, k, BLOCK):
             block = matrices[:, start : start + BLOCK, : start + BLOCK]
-            squares.append((cells[..., : start + BLOCK] @ block.mT).square().sum(dim=-1))  # (cells, N·a·b)
+            squares.append((block @ cells[:, : start + BLOCK]).square().sum(dim=1))  # (cells, N·a·b)
         square = from_cells(torch.stack(squares).sum(dim=0) / k, self.grid, residuals)[..., :height, :width]
         return (square + _TINY).log() / 2
 
@@ -152,12 +153,12 @@ def to_cells(residuals: Tensor, grid: tuple[int, int]) -> Tensor:
         grid: Number of cells along height and width.
 
     Returns:
-        Shape ``(*grid, N·a·b, K)`` with ``a`` × ``b`` positions per cell.
+        Shape ``(*grid, K, N·a·b)`` with ``a`` × ``b`` positions per cell.
     """
     padded = pad_to_multiple(residuals, grid)
     n, k, h, w = padded.shape
     split = padded.reshape(n, k, grid[0], h // grid[0], grid[1], w // grid[1])
-    return split.permute(2, 4, 0, 3, 5, 1).flatten(2, 4)
+    return split.permute(2, 4, 1, 0, 3, 5).flatten(3)
 
 
 def from_cells(cells: Tensor, grid: tuple[int, int], like: Tensor) -> Tensor:
