@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import openvino
 import torch
 from anomalib.data import AnomalibDataset
 from lightning.pytorch.trainer.states import TrainerFn
@@ -26,6 +27,8 @@ from benchmarks.store import Row, environment, finish
 BATCH = 16
 IN_VIEW = 0.25  # share of the defective pixels that must be in view under every change
 ENOUGH = 20  # held-out images of which one is 5 %
+FIELDS = ("pred_score", "anomaly_map")
+COMPARED = 3  # photographs by which an exported model is compared with torch's, under each change
 
 
 class Photographs(NamedTuple):
@@ -84,6 +87,28 @@ def score(model: Model, images: list[Tensor], change: Change) -> Tensor:
     return torch.cat(scores)
 
 
+@torch.no_grad()
+def exported_differences(
+    model: Model, folder: Path, images: list[Tensor], table: dict[str, Change]
+) -> dict[str, float]:
+    """Return by how much scores and maps of the exported model differ from torch's at most, under each change.
+
+    Both take the changed photographs, evenly spaced ones of those tested, and resize them.
+    """
+    path = model.to_openvino(folder, onnx_kwargs=benchmark.ONNX)
+    exported = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    chosen = np.linspace(0, len(images) - 1, COMPARED).astype(int).tolist()
+    differences = {}
+    for name, change in table.items():
+        found = []
+        for index in chosen:
+            photograph = change(images[index].cpu(), index)[None] / 255
+            expected, said = model(photograph), exported(photograph.numpy())
+            found += [np.abs(said[field] - getattr(expected, field).numpy()).max() for field in FIELDS]
+        differences[name] = float(max(found))
+    return differences
+
+
 def run(job: Row) -> Row:
     """Do a job, which has its ``folder`` and the ``root`` of the data or ``None``."""
     asked, table = job["arguments"], changes(tuple(job["arguments"]["image_size"]))
@@ -102,6 +127,7 @@ def run(job: Row) -> Row:
     if asked["class"] == "Ear":  # the others' own needs defective images for validation
         own = model.post_processor.image_threshold.item()
         metrics["own"] = {name: at_threshold(of, test.labels, own) for name, of in scores.items()}
+        metrics["exported_difference"] = exported_differences(model.cpu(), Path(job["folder"]), test.images, table)
     return finish(job, environment(torch.cuda.get_device_name(device) if device.type == "cuda" else ""), metrics)
 
 

@@ -81,12 +81,13 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             title = "**Good parts rejected**, mean over the data sets (worst of them):"
             yield f"{origin(rows)}\n\n{title}", wide(mean, cells)
         for dataset, part in group.groupby("dataset", sort=False):
-            held_out = rows.loc[rows["dataset"] == dataset, "held_out"]
+            own = last_versions(rows[rows["dataset"] == dataset])
             counts = f"{most(part['good'])} good and {most(part['bad'])} defective test images per seed"
-            title = f"**{dataset}**, {counts}, threshold from {most(held_out)} good ones, {seeds(part)}."
+            title = f"**{dataset}**, {counts}, threshold from {most(own['held_out'])} good ones, {seeds(part)}."
             seen = part.groupby(["change", "model"], sort=False)[["alarms", "found", "AUROC"]].mean().reset_index()
             cells = seen.apply(lambda row: f"{row.alarms:.0%} · {row.found:.0%} · {row.AUROC:.3f}", axis=1)
-            yield f"{title} Good parts rejected · defective parts found · image AUROC:", wide(seen, cells)
+            legend = "Good parts rejected · defective parts found · image AUROC:"
+            yield f"{title}{exported(own)} {legend}", wide(seen, cells)
 
 
 def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -105,6 +106,13 @@ def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         title = f"Mean ± standard deviation over {most(draws)} draws. Images scored per draw: {', '.join(counts)}."
         table = pd.DataFrame(cells).sort_index().fillna("–")
         yield f"{origin(rows)}\n\n{title}", table.rename_axis("good photographs").reset_index()
+
+
+def exported(rows: pd.DataFrame) -> str:
+    """Say by how much exported models differ from torch's, where that was compared."""
+    compared = [max(each.values()) for each in rows.get("exported_difference", ()) if isinstance(each, dict)]
+    said = "scores and maps of exported models differ from torch's by at most"
+    return f" Under all changes {said} {max(compared):.0e}." if compared else ""
 
 
 def seeds(lines: pd.DataFrame) -> str:

@@ -49,6 +49,8 @@ def test_a_row_end_to_end(
         assert metrics["held_out"] == 3
         assert "held-out good images, fewer than 20" in metrics["warning"]
     assert "own" in ear["metrics"]
+    assert set(ear["metrics"]["exported_difference"]) == set(changes((64, 128)))
+    assert 0 < max(ear["metrics"]["exported_difference"].values()) < 1e-4
     assert "own" not in rival["metrics"]
     monkeypatch.chdir(tmp_path)
     assert robustness.robustness(["blots.yaml"], [PADIM], output=output) == 0
@@ -129,8 +131,11 @@ def test_the_page_has_the_rows_numbers(tmp_path: Path) -> None:
     assert min(Image.open(tmp_path / "picture.png").size) > 800
     last = row("Ear", "A", 0, 2)
     last["metrics"]["own"] = row("Ear", "A", 0, 8)["metrics"]["changes"]
+    last["metrics"]["exported_difference"] = {CLEAN: 1e-6, "10 % darker": 3e-6}
+    assert "exported" not in tables.page(path)
     store.append(path, last)
     text = tables.page(path)
+    assert "differ from torch's by at most 3e-06" in text
     assert cells(text, "change")[1] == ["Ear", "Ear, own threshold", PADIM]
     assert cells(text, "10 % darker")[1] == ["15% · 70% · 0.900", "40% · 70% · 0.900", "50% · 70% · 0.900"]
 
