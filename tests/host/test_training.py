@@ -473,7 +473,7 @@ class TestMemory:
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
             "before = peak()\n"
             "with torch.no_grad():\n"
-            "    AnomalyMapGenerator(192).fit(((noise.clone(), detail.clone()) for _ in range(20)), 1, 16)\n"
+            "    AnomalyMapGenerator(192).fit(((noise.clone(), detail.clone()) for _ in range(20)), 1)\n"
             "print(peak() - before)"
         )
         done = subprocess.run(
