@@ -25,7 +25,7 @@ def test_enlarging_interpolates(factor: int, size: tuple[int, int]) -> None:
     torch.testing.assert_close(enlarge(image(1, *size), factor), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(3, 4), Fraction(2, 3), Fraction(1)], ids=str)
+@pytest.mark.parametrize("scale", [Fraction(1, 3), Fraction(1, 2), Fraction(3, 4), Fraction(1)], ids=str)
 def test_shrinking_interpolates(scale: Fraction) -> None:
     """Of every channel of every image."""
     expected = functional.interpolate(image(3, 24, 36), scale_factor=float(scale), mode="bilinear")

@@ -115,7 +115,7 @@ def quantize(model: openvino.Model, images: "CalibrationImages | Sequence[NDArra
 
     kinds = {operation.get_type_name() for operation in model.get_ops()}
     convolutions = [operation for operation in model.get_ops() if operation.get_type_name() == "Convolution"]
-    # Those of one channel take no time, and one of them enlarges the map.
+    # Those of one channel take little time. One enlarges the map, which would have steps.
     single = [each.get_friendly_name() for each in convolutions if each.input(1).get_partial_shape()[1] == 1]
     floating = nncf.IgnoredScope(names=single, types=sorted(kinds - {"Convolution"}), validate=False)
     chosen = np.linspace(0, len(images) - 1, min(RANGE_IMAGES, len(images))).astype(int)

@@ -36,7 +36,7 @@ def shrink(image: Tensor, scale: Fraction) -> Tensor:
 
     Args:
         image: Shape ``(N, C, H, W)``; ``H`` and ``W`` multiples of the scale's denominator.
-        scale: Share of height and width, in [1/2, 1]: then no result needs pixels of two blocks.
+        scale: Share of height and width, in (0, 1]. No result needs pixels of two blocks.
 
     Returns:
         Shape ``(N, C, scale·H, scale·W)``.
