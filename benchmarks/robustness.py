@@ -6,7 +6,7 @@
     python -m benchmarks.robustness --datasets '[kolektor_by_part, surface_demo]' --seeds '[0, 1, 2]'
 
 A row is a model on a data set with a seed. Its threshold is the score that 5 % of held-out good images, which are not
-changed, exceed. Ear is also counted at its own, the one that it is shipped with.
+changed, exceed. Ear is also counted at its own, the one that training gives it.
 """
 
 import os

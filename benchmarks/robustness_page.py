@@ -30,7 +30,7 @@ ON_OFF = {"JPEG": "quality 50", "highlights": "2 % clipped"}  # kinds of one str
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each row of a frame of ``tables.py`` and change; of each model its last version.
 
-    A model with the threshold that it is shipped with counts as a model of its own.
+    A model with the threshold that training gives it counts as a model of its own.
     """
     known = ["machine", "dataset", "seed"]
     lines = [

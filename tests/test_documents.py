@@ -13,7 +13,7 @@ import pytest
 
 from conftest import REPOSITORY
 
-FOLDERS = (".", "benchmarks", "benchmarks/results", "docs", "src/anomalib_ear/**")
+FOLDERS = (".", "benchmarks", "benchmarks/results", "docs", "docs/upstream", "runtime", "src/anomalib_ear/**")
 DOCUMENTS = sorted({path for folder in FOLDERS for path in REPOSITORY.glob(f"{folder}/*.md")})
 PACKAGE = REPOSITORY / "src" / "anomalib_ear"
 MAX_README_LINES = 150

@@ -7,6 +7,8 @@ import csv
 import importlib.util
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -25,7 +27,7 @@ import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.data.errors import MisMatchError
 from anomalib.engine import Engine
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_ear import Ear, images
@@ -145,6 +147,18 @@ class TestPhotographs:
             for read in (images.read_image, lambda path: PredictDataset(path)[0]):
                 with pytest.raises((OSError, ValueError), match=path.name):
                     read(path)
+
+    def test_no_program_is_started(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that is PostScript is refused, whatever its name, and not given to Ghostscript."""
+        started = tmp_path / "started"
+        (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+        (tmp_path / "gs").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for once
+        Image.new("RGB", (20, 10)).save(tmp_path / "part.png", "EPS")
+        with pytest.raises(OSError, match=r"part\.png.*it is no JPEG, PNG"):
+            images.read_image(tmp_path / "part.png")
+        assert not started.exists()
 
     def test_large_images_are_no_bombs(self, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Pillow's limit does not apply, and applies to others as before, also after many threads."""
@@ -361,6 +375,44 @@ class TestChecks:
         (said,) = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
         assert str(root / "masks") in said
         assert "--data.mask_dir masks" in said
+
+    @pytest.mark.parametrize("how", ["same folder", "link"])
+    def test_a_photograph_that_is_good_and_defective_stops_training(self, root: Path, how: str) -> None:
+        """The error names it."""
+        (root / "defective" / "linked.png").symlink_to(root / "good" / "1.png")
+        folder = {"same folder": "good", "link": "defective"}[how]
+        with pytest.raises(ValueError, match=r"(good/\d|linked)\.png' is among the good and among the defective"):
+            self.train(self.data(root, abnormal_dir=folder, mask_dir=None), root)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda mask: 255 - mask, r"3 of 3 masks mark more than half of the picture.*masks/4\.png.*inverted"),
+            (lambda mask: 0 * mask, r"3 masks of defective photographs mark nothing, such as .*masks/4\.png"),
+        ],
+    )
+    def test_strange_masks_are_said(
+        self, root: Path, change: Callable[[np.ndarray], np.ndarray], message: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Inverted ones, or ones without a defect; nothing is said of usual ones."""
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root), root)
+        assert "masks" not in caplog.text
+        for mask in (root / "masks").iterdir():
+            Image.fromarray(change(np.asarray(Image.open(mask)))).save(mask)
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root), root)
+        assert re.search(message, caplog.text)
+
+    def test_other_files_among_photographs_are_said(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Photographs of a suffix that is not read, and masks that would be."""
+        (root / "good" / "0.png").rename(root / "good" / "0.heic")
+        (root / "defective" / "masks").mkdir()
+        shutil.copy(root / "masks" / "4.png", root / "defective" / "masks" / "4.png")
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root, mask_dir=None), root)
+        assert re.search(r"In '.*good' is left out: no photographs: 1 \.heic\.", caplog.text)
+        assert re.search(r"1 files like '.*defective/masks/4\.png' are taken for photographs", caplog.text)
 
     @pytest.mark.parametrize(
         ("photograph", "advised"),

@@ -23,6 +23,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 # Suffixes, in lower case, of what counts as a photograph: anomalib's, so that training and the line see the same files.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+# What their files may hold, as Pillow calls it, whatever the suffix. MPO is a kind of
+# JPEG; EPS, which has a program run, is not among them.
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 # A header that asks for more is damaged or malicious; line scans of hundreds of megapixels are ordinary.
 MAX_PIXELS = 2**30
 
@@ -216,7 +219,7 @@ _PILLOW_LIMIT = _PillowLimit()
 def _opened(path: str | Path) -> Iterator[ImageFile]:
     """Open a file of one picture; every error within names the file."""
     try:
-        with _PILLOW_LIMIT.lifted(), Image.open(path) as image:
+        with _PILLOW_LIMIT.lifted(), Image.open(path, formats=_FORMATS) as image:
             _check_pages(image)
             yield image
     except _Refused as reason:
@@ -228,7 +231,7 @@ def _opened(path: str | Path) -> Iterator[ImageFile]:
             raise
         why = str(error) or repr(error)
         if isinstance(error, UnidentifiedImageError):
-            why = f"it is no image of a kind that Pillow knows. If it is an image, {_REMEDY}"
+            why = f"it is no {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}. If it is an image, {_REMEDY}"
         if not Path(path).stat().st_size:
             why = "it is empty."
         msg = f"cannot read '{path}': {why}"
@@ -314,7 +317,7 @@ def _pixels(image: ImageFile, path: str | Path, convert: Callable[[Image.Image],
         lower = [tile._replace(args=_lower_byte(tile.args)) for tile in image.tile]
         if all(tile.args for tile in lower):
             upper = np.asarray(convert(_upright(image))).astype(np.uint16)
-            with Image.open(path) as again:
+            with Image.open(path, formats=_FORMATS) as again:
                 again.tile = lower
                 deep: NDArray[np.uint16] = upper << 8 | np.asarray(convert(_upright(again)))
                 return deep

@@ -109,6 +109,14 @@ def test_openvino_notes_them_and_keeps_its_compression(model: Ear, tmp_path: Pat
         assert read.get_rt_info(["anomalib_ear", "precision"]).astype(str) == "f32"
         assert sorted(file.name for file in path.parent.iterdir()) == ["model.bin", "model.xml"]
         sizes[compression] = path.with_suffix(".bin").stat().st_size
+        DeployedModel(path)
+        data = bytearray(path.with_suffix(".bin").read_bytes())
+        data[len(data) // 2] ^= 1
+        path.with_suffix(".bin").write_bytes(data)
+        with pytest.raises(
+            ValueError, match=r"model\.bin is damaged, or not the one that was exported with model\.xml"
+        ):
+            DeployedModel(path)
     assert sizes[CompressionType.FP16] < 0.7 * sizes[None]
 
 

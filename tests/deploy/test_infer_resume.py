@@ -4,17 +4,20 @@
 """A resumed run: each photograph has the score of what it is now, once, and none is skipped that has no score."""
 
 import csv
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from anomalib_ear.deploy.photographs import as_text
+from anomalib_ear.deploy.scores import ScoreTable
 from brightness import brightness_model, inspect, photograph, scored
 from conftest import REPOSITORY
 
@@ -217,6 +220,19 @@ def test_a_table_that_cannot_go_on_is_refused(
     assert line.startswith(f"error: {begun / name}")
     assert message in line
     assert (begun / "scores.csv").read_bytes() == before
+
+
+def test_two_commands_do_not_write_one_table(
+    model: Path, begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one is refused while the first one runs, and goes on when it has ended."""
+    run = json.loads((begun / "scores.json").read_text())
+    capsys.readouterr()
+    with closing(ScoreTable(begun, run, resume=True)):
+        assert inspect(model, tmp_path / "a", begun, *RESUME) == 2
+    assert f"another command writes {begun / 'scores.csv'}" in capsys.readouterr().err
+    assert inspect(model, tmp_path / "a", begun, *RESUME) == 0
+    assert len(scored(begun)) == 2
 
 
 @pytest.mark.parametrize("where", [".", "in", "in/deep", "in/deep/linked"])

@@ -80,6 +80,7 @@ def test_colours_are_not_mixed_up(tmp_path: Path) -> None:
         (np.zeros((4, 4), np.uint32), TypeError, "got uint32"),
         (np.zeros((4, 4), complex), TypeError, "got complex128"),
         (np.zeros((4, 4), object), TypeError, "got object"),
+        (np.ma.masked_invalid(np.full((4, 4), np.nan)), TypeError, "got a masked array"),
         ([[0.5]], TypeError, "must be a path or a NumPy array, got list"),
         (Image.new("L", (4, 4)), TypeError, "must be a path or a NumPy array, got Image"),
         (None, TypeError, "must be a path or a NumPy array, got NoneType"),

@@ -3,12 +3,16 @@
 
 """A model file that is not what it should be is one error, and photographs are read at their full range."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 from PIL import ExifTags, Image
 
+from anomalib_ear.deploy import bulk, infer
+from anomalib_ear.deploy.runtime import DeployedModel
 from brightness import brightness_model, inspect, photograph, scored
 
 
@@ -70,6 +74,51 @@ def test_a_score_that_is_no_number_is_not_good(tmp_path: Path, capsys: pytest.Ca
     assert "0 good, 0 defective, 1 not scored" in said.out
     assert "not finite" in said.err
     assert scored(tmp_path / "out") == {}
+
+
+def test_a_score_that_is_not_normalised_has_no_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such a model, of another method exported without its post-processor, would call every part defective."""
+    photograph(tmp_path / "in" / "1.png", 200)
+    assert inspect(brightness_model(tmp_path, divisor=0.5), tmp_path / "in", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "0 good, 0 defective, 1 not scored" in said.out
+    assert "not normalised to [0, 1]: export it with its post-processor" in said.err
+
+
+def test_a_model_that_notes_no_threshold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its scores may be raw ones."""
+    photograph(tmp_path / "in" / "1.png", 200)
+    assert inspect(brightness_model(tmp_path), tmp_path / "in", tmp_path / "out") == 0
+    assert "notes no threshold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("image_threshold", "abc"), ("image_threshold", "2"), ("image_threshold", "nan"), ("good_score", "0.1 inf")],
+)
+def test_a_damaged_note_is_one_error(tmp_path: Path, name: str, value: str) -> None:
+    """It names the model's file."""
+    model = brightness_model(tmp_path)
+    read = openvino.Core().read_model(model)
+    read.set_rt_info(value, ["anomalib_ear", name])
+    openvino.save_model(read, tmp_path / "noted.xml")
+    with pytest.raises(ValueError, match=r"noted\.xml is damaged.*Export it again"):
+        DeployedModel(tmp_path / "noted.xml")
+
+
+@pytest.mark.parametrize("command", [infer.main, bulk.main], ids=["infer", "bulk"])
+def test_an_empty_output_is_one_error(
+    tmp_path: Path, command: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """That of a variable which is not set; the working directory stays empty."""
+    photograph(tmp_path / "in" / "1.png", 10)
+    model = brightness_model(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert command(["--model", str(model), "--input", str(tmp_path / "in"), "--output", ""]) == 2
+    assert capsys.readouterr().err == "error: --output is empty: give a folder.\n"
+    assert not list((tmp_path / "here").iterdir())
 
 
 @pytest.mark.parametrize(

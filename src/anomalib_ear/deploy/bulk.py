@@ -28,7 +28,7 @@ import ray.data
 from ray.data.checkpoint import CheckpointConfig
 
 from anomalib_ear.deploy.archive import MODEL, Archive, Table, file_system
-from anomalib_ear.deploy.command import fail, run_command, say
+from anomalib_ear.deploy.command import check_output, fail, run_command, say
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
 
 # Photographs of one Parquet file: what a worker that is lost has scored for nothing, and what pays for handing it out.
@@ -110,6 +110,7 @@ def bulk(
     Returns:
         Exit status: 0, or 1 if a photograph could not be scored.
     """
+    check_output(output)
     DeployedModel(model, "throughput", precision, threshold)  # says what is wrong with it before anything is begun
     source, output = (place if "://" in place else str(Path(place).resolve()) for place in (input, output))
     archive = Archive(source)

@@ -24,6 +24,17 @@ def fail(text: str) -> int:
     return 2
 
 
+def check_output(output: str) -> None:
+    """Refuse an output that nobody named, such as a variable of the shell that is not set.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    if not output:
+        msg = "--output is empty: give a folder."
+        raise ValueError(msg)
+
+
 def run_command(function: Callable[..., int], arguments: list[str] | None = None) -> int:
     """Call a function by the arguments of the command line; returns its exit status.
 

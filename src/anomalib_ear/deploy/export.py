@@ -29,6 +29,7 @@ from torch.export import Dim
 
 from anomalib_ear.deploy import training_data
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE, measure
+from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.int8 import (
     VERBOSE_LOGGERS,
     CalibrationImages,
@@ -37,7 +38,7 @@ from anomalib_ear.deploy.int8 import (
     recalibrate,
 )
 from anomalib_ear.deploy.resize import ExportableResize
-from anomalib_ear.deploy.runtime import METADATA
+from anomalib_ear.deploy.runtime import METADATA, WEIGHTS
 from anomalib_ear.method.model import EarModel
 
 # Scores of good images that an exported model holds.
@@ -177,7 +178,9 @@ class EarExportMixin(ExportMixin):
             model.set_rt_info(value, [METADATA, name])
         # In the same folder, and then replaced: the old file is in use until the new one is written.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            openvino.save_model(model, Path(folder, path.name), compress_to_fp16=False)
+            for _ in range(2):  # the second time with the digest of what the first one wrote
+                openvino.save_model(model, Path(folder, path.name), compress_to_fp16=False)
+                model.set_rt_info(sha256(Path(folder, path.name).with_suffix(".bin")), [METADATA, WEIGHTS])
             for suffix in (".bin", ".xml"):
                 Path(folder, path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
         _tell(path, path.with_suffix(".bin"))

@@ -5,9 +5,10 @@
 
 python -m anomalib_ear.infer --model model.xml --input FOLDER --output FOLDER
 
-Imports neither torch nor anomalib: openvino, numpy, pillow, jsonargparse[signatures] and tqdm are enough.
+Imports neither torch nor anomalib.
 """
 
+import math
 import signal
 import sqlite3
 import sys
@@ -21,7 +22,7 @@ from typing import Literal
 import jsonargparse
 from tqdm import tqdm
 
-from anomalib_ear.deploy.command import fail, run_command, say
+from anomalib_ear.deploy.command import check_output, fail, run_command, say
 from anomalib_ear.deploy.drift import SCORE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
@@ -37,7 +38,7 @@ _INTERRUPTED = 130
 def infer(
     model: Path,
     input: str,  # noqa: A002  the option's name
-    output: Path,
+    output: str,
     threshold: float = 0.5,
     precision: Literal["f32", "bf16", "f16"] | None = None,
     hint: Literal["latency", "throughput"] = "throughput",
@@ -67,7 +68,9 @@ def infer(
         Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
     """
     check_threshold(threshold)
-    if output.exists() and not output.is_dir():
+    check_output(output)
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
         msg = f"--output {output} is a file: give a folder."
         raise NotADirectoryError(msg)
     if watch and not (input and Path(input).is_dir()):
@@ -76,22 +79,22 @@ def infer(
     with _stopping(on=watch) as stop:
         found = None if watch else find(input)
         deployed = DeployedModel(model, hint, precision, threshold)
-        line = Line(deployed, output, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
+        line = Line(deployed, folder, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
         run = {"model": DeployedModel.digest(model), "threshold": threshold, "precision": precision}
-        table = ScoreTable(output, run, resume=resume or watch)
-        inspection = _Inspection(line, table)
-        try:
-            if found is None:
-                inspection.watch(Path(input), stop)
-            else:
-                inspection.score(found, resume=resume)
-        except KeyboardInterrupt:
-            stop.interrupted = True
-            say(f"Interrupted; {'the same command' if watch else '--resume true'} goes on.", sys.stderr)
-        except (OSError, sqlite3.Error) as error:
-            again = "the same command" if watch else "--resume true"
-            msg = f"{error} {table.path} has the scores until then; once that is mended, {again} goes on."
-            raise OSError(msg) from error
+        with closing(ScoreTable(folder, run, resume=resume or watch)) as table:
+            inspection = _Inspection(line, table)
+            try:
+                if found is None:
+                    inspection.watch(Path(input), stop)
+                else:
+                    inspection.score(found, resume=resume)
+            except KeyboardInterrupt:
+                stop.interrupted = True
+                say(f"Interrupted; {'the same command' if watch else '--resume true'} goes on.", sys.stderr)
+            except (OSError, sqlite3.Error) as error:
+                again = "the same command" if watch else "--resume true"
+                msg = f"{error} {table.path} has the scores until then; once that is mended, {again} goes on."
+                raise OSError(msg) from error
     inspection.tell()
     return _INTERRUPTED if stop.interrupted else int(inspection.num_failed > 0)
 
@@ -140,6 +143,8 @@ class _Inspection:
         self._failures: list[str] = []
         self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
+        if math.isnan(line.model.trained_threshold):
+            say("The model notes no threshold: its scores are taken as normalised, with the trained threshold at 0.5.")
         if not self._drift.is_on:
             say("No watch for drift: the model does not note what good photographs are like, or knows too few.")
 

@@ -172,7 +172,7 @@ def recalibrate(
     if labels:
         if isinstance(thresholds, PostProcessor):
             thresholds.on_validation_epoch_end(nobody, nobody)
-        _compare(*(torch.cat(values) for values in (exact, found, labels)))
+        _tell_loss(*(torch.cat(values) for values in (exact, found, labels)))
     return copied, thresholds
 
 
@@ -197,7 +197,7 @@ def _quantized_compare(
     return compare
 
 
-def _compare(exact: Tensor, found: Tensor, labels: Tensor) -> None:
+def _tell_loss(exact: Tensor, found: Tensor, labels: Tensor) -> None:
     """Say what int8 loses on the validation images, if these can tell.
 
     Args:

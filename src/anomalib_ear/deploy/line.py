@@ -17,9 +17,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from anomalib_ear.deploy.drift import measure
+from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
-from anomalib_ear.deploy.scores import sha256
 from anomalib_ear.deploy.watching import Arrival
 from anomalib_ear.images import read_image
 
@@ -70,7 +70,7 @@ class Line:
         """Score what a watch yields, unless the table has it as it is.
 
         Returns:
-            The photograph with its scores, the reason why there are none, or ``None`` if those before hold.
+            ``None`` for ``None``; else the photograph, and its scores, the error, or ``None`` if its row still holds.
         """
         if arrival is None:
             return None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from anomalib_ear.deploy.scores import replace
+from anomalib_ear.deploy.files import replace
 from anomalib_ear.images import SUFFIXES
 
 # Stands near the beginning of every picture, so that none is taken for a photograph.

@@ -4,6 +4,7 @@
 """An exported model where it is used: neither torch nor anomalib, only openvino, numpy and pillow."""
 
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
+from anomalib_ear.deploy.files import sha256
 from anomalib_ear.images import read_image
 
 # A file's path, or pixels (H, W) or (H, W, 3) in RGB: uint8, uint16, or floats in [0, 1].
@@ -34,6 +36,8 @@ openvino.Type.f32.to_dtype()
 
 # Section of an exported model's metadata.
 METADATA = "anomalib_ear"
+# What it notes of the .bin: its SHA-256, hexadecimal.
+WEIGHTS = "weights_sha256"
 # Bytes in which a model's first tag stands, after a declaration and maybe a comment.
 _BEGINNING = 4096
 
@@ -74,6 +78,7 @@ class DeployedModel:
 
     Attributes:
         threshold: As given.
+        trained_threshold: Score before normalisation that became 0.5, in [0, 1]; NaN if the model does not note it.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
         good: Values of good images of training by the quantity's name, for the watch for drift; empty where the model
@@ -97,9 +102,12 @@ class DeployedModel:
         path = Path(path)
         model = _read(path)
         self.threshold = threshold
-        self._trained_threshold = float(_metadata(model, "image_threshold") or "nan")
-        noted = ((name, _metadata(model, GOOD + name) or "") for name in (SCORE, *QUANTITIES))
-        self.good = {name: [float(value) for value in values.split()] for name, values in noted}
+        try:
+            self.trained_threshold, *_ = _numbers(model, "image_threshold", most=1) or [math.nan]
+            self.good = {name: _numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
+        except ValueError as error:
+            msg = f"{path} is damaged: {error}. Export it again."
+            raise ValueError(msg) from error
         _take_out_resize(model)
         shape = model.input(0).partial_shape
         shape[0] = 1
@@ -138,7 +146,7 @@ class DeployedModel:
             OSError: If the file cannot be read; names it.
             TypeError: If the photograph is neither path nor array, or an array of another type.
             ValueError: If an array has another shape, or values that are not in [0, 1]; if a file holds not one
-                photograph of known range, which names it; or if the model's score is not finite.
+                photograph of known range, which names it; or if the model's score is not finite, or not in [0, 1].
         """
         pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
         return self.infer(self.prepare(pixels))
@@ -198,7 +206,7 @@ class DeployedModel:
             image: ``(1, 3, H, W)`` in [0, 1].
 
         Raises:
-            ValueError: If the model cannot take it, or its score is not finite.
+            ValueError: If the model cannot take it, or its score is not finite, or not in [0, 1].
         """
         request = self._idle.get()
         try:
@@ -213,10 +221,13 @@ class DeployedModel:
             # No comparison with a threshold holds for it, and so it would be good.
             msg = "the model's score is not finite: is its .bin the one exported with it?"
             raise ValueError(msg)
+        if min(score.min(), anomaly_map.min()) < 0 or max(score.max(), anomaly_map.max()) > 1:
+            msg = "the model's score is not normalised to [0, 1]: export it with its post-processor."
+            raise ValueError(msg)
         normalised = float(score.item())
         return Prediction(
             score=normalised,
-            raw_score=raw_score(normalised, self._trained_threshold),
+            raw_score=raw_score(normalised, self.trained_threshold),
             is_defective=normalised > self.threshold,
             anomaly_map=anomaly_map.reshape(anomaly_map.shape[-2:]),
         )
@@ -306,6 +317,9 @@ def _checked(pixels: NDArray[Any]) -> NDArray[Any]:
         TypeError: If they are of another type.
         ValueError: If they are of another shape, or not in [0, 1].
     """
+    if isinstance(pixels, np.ma.MaskedArray):  # whose least and most are of what is not masked
+        msg = f"{_PIXELS}, got a masked array: fill it."
+        raise TypeError(msg)
     dtype = pixels.dtype.newbyteorder("=")
     if dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} and dtype.kind != "f":
         msg = f"{_PIXELS}, got {dtype}."
@@ -340,6 +354,10 @@ def _read(path: Path) -> openvino.Model:
     if not {"pred_score", "anomaly_map"} <= names:
         msg = f"{path} has outputs {', '.join(sorted(names))}, an anomaly model has pred_score and anomaly_map."
         raise ValueError(msg)
+    weights = _metadata(model, WEIGHTS)
+    if weights is not None and weights != sha256(path.with_suffix(".bin")):
+        msg = f"{path.with_suffix('.bin')} is damaged, or not the one that was exported with {path.name}: copy both."
+        raise ValueError(msg)
     shapes = [str(item.partial_shape) for item in model.inputs]
     if len(shapes) != 1 or not model.input(0).partial_shape.compatible(openvino.PartialShape([-1, 3, -1, -1])):
         msg = f"{path} has inputs of shape {', '.join(shapes)}, an anomaly model has one of [N,3,H,W]."
@@ -361,6 +379,20 @@ def _one_line(what: str) -> Iterator[None]:
 def _metadata(model: openvino.Model, name: str) -> str | None:
     """Return what the export noted, ``None`` for models of others."""
     return model.get_rt_info([METADATA, name]).astype(str) if model.has_rt_info([METADATA, name]) else None
+
+
+def _numbers(model: openvino.Model, name: str, most: float = math.inf) -> list[float]:
+    """Return the numbers that the export noted, none for models of others.
+
+    Raises:
+        ValueError: If one is no finite number from 0 to the most.
+    """
+    text = _metadata(model, name) or ""
+    numbers = [float(number) for number in text.split()]
+    if not all(0 <= number <= most and math.isfinite(number) for number in numbers):
+        msg = f"its {name} is {text}"
+        raise ValueError(msg)
+    return numbers
 
 
 def _take_out_resize(model: openvino.Model) -> None:

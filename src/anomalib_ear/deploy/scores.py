@@ -4,7 +4,6 @@
 """The table of scores: whole lines, and each photograph once, known by its path and its content."""
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -13,6 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
+from anomalib_ear.deploy.files import replace
+
 COLUMNS = ("path", "raw_score", "normalised_score", "label", "sha256")
 # The line's table also says what has changed since training, as far as the photographs until then tell.
 LINE_COLUMNS = (*COLUMNS, "drift")
@@ -20,6 +23,8 @@ LINE_COLUMNS = (*COLUMNS, "drift")
 
 class ScoreTable:
     """``scores.csv`` in the folder of the output, and ``scores.json``, which says what its scores depend on.
+
+    It is open until ``close``, and nobody else can open it: two commands would both write a row for a photograph.
 
     Args:
         folder: Folder of the output.
@@ -31,23 +36,41 @@ class ScoreTable:
 
     Raises:
         FileExistsError: If there is a table and ``resume`` is off.
-        OSError: If it cannot be written.
+        OSError: If it cannot be written, or another command writes it.
         ValueError: If it was made in another way, or is damaged.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any], *, resume: bool) -> None:
         self.path = folder / "scores.csv"
+        if self.path.exists() and not resume:
+            msg = f"{self.path} is there already: go on with it by --resume true, or give another --output."
+            raise FileExistsError(msg)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path.with_suffix(".lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            msg = f"another command writes {self.path}: end it first, or give another --output."
+            raise BlockingIOError(msg) from error
+        try:
+            self._open(run)
+        except Exception:
+            self.close()
+            raise
+
+    def _open(self, run: dict[str, Any]) -> None:
+        """Begin a table, or go on with the one that is there."""
         rows: dict[str, list[str]] = {}
         if self.path.exists():
-            if not resume:
-                msg = f"{self.path} is there already: go on with it by --resume true, or give another --output."
-                raise FileExistsError(msg)
             self._check(run)
             rows = {row[0]: row for row in self._read()}
         else:
-            folder.mkdir(parents=True, exist_ok=True)
             replace(self.path.with_suffix(".json"), (json.dumps(run, indent=2) + "\n").encode())
         self._write(rows.values())
+
+    def close(self) -> None:
+        """Let others open the table."""
+        self._lock.release()
 
     def rows(self) -> Iterator[list[str]]:
         """Read the rows one by one: there may be more than memory holds."""
@@ -110,23 +133,6 @@ class ScoreTable:
     def _write(self, rows: Iterable[Sequence[str]]) -> None:
         """Write the table as a whole."""
         replace(self.path, (encode([row]) for row in chain([LINE_COLUMNS], rows)))
-
-
-def replace(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file as a whole or not at all; its parts one after the other."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        with partial.open("wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def sha256(file: Path) -> str:
-    """Return the digest of a file's content, hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def encode(rows: Iterable[Sequence[str]]) -> bytes:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Checks of a data set before training, which read little more than the files' headers."""
+"""Checks of a data set before training: of photographs the headers, of masks also what they mark."""
 
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,23 @@ from anomalib.data import AnomalibDataset, Folder
 from anomalib.data.errors import MisMatchError
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.data.utils import LabelName
+from anomalib.data.utils.path import resolve_path
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.tv_tensors import Image
 
-from anomalib_ear.images import SUFFIXES, read_mask_size, read_size
+from anomalib_ear.deploy.photographs import Search
+from anomalib_ear.images import SUFFIXES, read_mask, read_mask_size, read_size
 
 logger = logging.getLogger(__name__)
 
 # Factor by which the aspect ratio may change without a warning.
 _TOLERANCE = 1.05
-# Advised sizes are multiples of this: the default space's stride.
+# Advised sizes are multiples of this, to which the default model pads.
 _MULTIPLE = 64
 # An advised size may have this many times the area that was asked for.
 _MAX_GROWTH = 3
+# Share of a picture that no defects mark in most masks.
+_MUCH = 0.5
 # Folders of masks, as users name them.
 _MASK_FOLDERS = ("masks", "mask", "ground_truth")
 
@@ -42,25 +47,41 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
 
     Raises:
         OSError: If a photograph or mask cannot be read, or a mask is missing; names it.
-        ValueError: If what a file holds is not one photograph or mask; names it.
+        ValueError: If what a file holds is not one photograph or mask, or it is both good and defective; names it.
         MisMatchError: If a mask has another size than its photograph; names both.
     """
     sizes: dict[str, Size] = {}
-    for name in ("train_data", "val_data", "test_data"):
-        subset = getattr(datamodule, name, None)
-        if isinstance(subset, AnomalibDataset):
-            _check_subset(subset, sizes)
+    masks: dict[str, None] = {}
+    every = (getattr(datamodule, name, None) for name in ("train_data", "val_data", "test_data"))
+    subsets = [subset for subset in every if isinstance(subset, AnomalibDataset)]
+    _check_labels(subsets)
+    for subset in subsets:
+        _check_subset(subset, sizes, masks)
     train = getattr(datamodule, "train_data", None)
     resizes = extract_transforms_by_type(transform, Resize)
     if isinstance(train, AnomalibDataset) and resizes and len(resizes[-1].size) == 2:
         trained = [sizes[path] for path in train.samples.image_path if path in sizes]
         _warn_of_squashing(trained, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
-    if transform is not None and isinstance(datamodule, Folder) and datamodule.mask_dir is None:
-        _warn_of_masks(datamodule)
+    if transform is not None:
+        _warn_of_strange_masks(masks)
+    if transform is not None and isinstance(datamodule, Folder):
+        _warn_of_other_files(datamodule)
+        if datamodule.mask_dir is None:
+            _warn_of_masks(datamodule)
 
 
-def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size]) -> None:
-    """Check a subset's files, and note the sizes of its photographs."""
+def _check_labels(subsets: Iterable[AnomalibDataset]) -> None:
+    """Refuse a photograph that is both good and defective."""
+    labels: dict[Path, int] = {}
+    for subset in subsets:
+        for path, label in zip(subset.samples.image_path, subset.samples.label_index, strict=True):
+            if labels.setdefault(Path(path).resolve(), label) != label:
+                msg = f"'{path}' is among the good and among the defective photographs: keep them in different folders."
+                raise ValueError(msg)
+
+
+def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size], masks: dict[str, None]) -> None:
+    """Check a subset's files, and note the sizes of its photographs and the masks of defective ones."""
     # Other datasets may draw their masks, or have several.
     reads_masks = type(subset).__getitem__ is AnomalibDataset.__getitem__
     is_segmentation = subset.samples.attrs.get("task") == TaskType.SEGMENTATION
@@ -72,6 +93,7 @@ def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size]) -> None:
             sizes[path] = read_size(path)
         if reads_masks and is_segmentation and sample["label_index"] == LabelName.ABNORMAL:
             _check_mask(path, sizes[path], str(sample["mask_path"]))
+            masks[str(sample["mask_path"])] = None
 
 
 def _check_mask(photograph: str, size: Size, mask: str) -> None:
@@ -83,6 +105,34 @@ def _check_mask(photograph: str, size: Size, mask: str) -> None:
         hint = " Masks must stand upright, as viewers show the photograph." if found == size[::-1] else ""
         msg = f"mask '{mask}' has {found[1]} x {found[0]} pixels, its image '{photograph}' {size[1]} x {size[0]}.{hint}"
         raise MisMatchError(msg)
+
+
+def _warn_of_strange_masks(masks: Iterable[str]) -> None:
+    """Name masks that mark nothing, or seem to be inverted: figures of such look plausible."""
+    shares = {mask: float((read_mask(mask) > 0).mean()) for mask in masks}
+    empty = [mask for mask, share in shares.items() if share == 0]
+    full = [mask for mask, share in shares.items() if share > _MUCH]
+    if empty:
+        logger.warning("%d masks of defective photographs mark nothing, such as '%s'.", len(empty), empty[0])
+    if 2 * len(full) > len(shares):
+        logger.warning(
+            "%d of %d masks mark more than half of the picture, such as '%s'. Are they inverted? Normal is black.",
+            *(len(full), len(shares), full[0]),
+        )
+
+
+def _warn_of_other_files(datamodule: Folder) -> None:
+    """Say which files of the photographs' folders are left out, and which masks are taken for photographs."""
+    for name in ("normal_dir", "normal_test_dir", "abnormal_dir"):
+        given = getattr(datamodule, name, None)
+        for each in [given] if isinstance(given, str | Path) else given or ():
+            folder, search = resolve_path(each, datamodule.root), Search()
+            files = search.photographs(list(search.match(folder, ("**", "*"))))
+            for text in search.left_out():
+                logger.warning("In '%s' is left out: %s.", folder, text)
+            masks = [file for file in files if set(file.relative_to(folder).parts[:-1]) & set(_MASK_FOLDERS)]
+            if masks:
+                logger.warning("%d files like '%s' are taken for photographs: are they masks?", len(masks), masks[0])
 
 
 def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Transform | None) -> None:

@@ -5,7 +5,8 @@
 
 anomalib's keep every pixel and sort them all at the end: about 60 bytes per pixel, more than 8 GiB for the test set of
 KolektorSDD2. Scores in [0, 1] rounded to one of 2^20 levels, finer than the float32 arithmetic that made them, fit into
-histograms, from which the same figures follow exactly. Names and arguments are anomalib's.
+histograms, from which the same figures follow exactly. torchmetrics' own ``thresholds`` go one by one where there are
+more than 50 000 pixels, which takes too long for so many. Names and arguments are anomalib's.
 """
 
 import logging

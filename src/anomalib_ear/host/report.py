@@ -14,9 +14,10 @@ from anomalib.visualization import ImageVisualizer
 from lightning.pytorch import Callback, Trainer
 from torch.distributed import all_gather_object
 
+from anomalib_ear.deploy.files import replace, sha256
 from anomalib_ear.deploy.photographs import as_text
 from anomalib_ear.deploy.runtime import raw_score
-from anomalib_ear.deploy.scores import COLUMNS, encode, replace, sha256
+from anomalib_ear.deploy.scores import COLUMNS, encode
 from anomalib_ear.host.post_processing import EarPostProcessor
 
 if TYPE_CHECKING:

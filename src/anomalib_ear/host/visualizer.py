@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
     from torch import Tensor
 
+    from anomalib_ear.method.model import EarModel
+
 # Length in pixels of a panel's longer side.
 PANEL_SIZE = 256
 TITLE_SIZE = 13
@@ -74,7 +76,7 @@ class EarVisualizer(ImageVisualizer):
         del outputs, batch_idx, dataloader_idx
         output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         datamodule = getattr(trainer, "datamodule", None)
-        pictures = draw(pl_module.model, batch, thresholds(pl_module.post_processor)["pixel"])
+        pictures = draw(cast("EarModel", pl_module.model), batch, thresholds(pl_module.post_processor)["pixel"])
         for index, (path, panels) in enumerate(zip(batch.image_path or [], pictures, strict=True)):
             picture = create_image_grid(list(panels.values()), nrow=len(panels))
             picture = with_verdict(picture, batch, index, pl_module.post_processor)
@@ -107,11 +109,11 @@ class EarVisualizer(ImageVisualizer):
 
 
 @torch.no_grad()
-def draw(model: Any, batch: ImageBatch, threshold: float = 0.5) -> list[dict[str, Image.Image]]:  # noqa: ANN401  # EarModel: a circular import
+def draw(model: EarModel, batch: ImageBatch, threshold: float = 0.5) -> list[dict[str, Image.Image]]:
     """Draw the panels of each image of a batch.
 
     Args:
-        model: The trained :class:`~anomalib_ear.method.model.EarModel` in evaluation mode.
+        model: The trained model in evaluation mode.
         batch: Images with their post-processed predictions.
         threshold: Threshold of their pixels.
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
+from anomalib_ear.images import SUFFIXES
 
 _MASK = re.compile(r"_(label|GT|mask)$")
 _MASK_FOLDERS = {"ground_truth", "masks"}
@@ -33,7 +33,7 @@ def images_below(root: Path) -> list[Path]:
     images = [
         path
         for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in IMG_EXTENSIONS
+        if path.suffix.lower() in SUFFIXES
         and not _MASK.search(path.stem)
         and not _MASK_FOLDERS.intersection(path.relative_to(root).parts[:-1])
         and path.is_file()
