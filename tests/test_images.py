@@ -31,7 +31,8 @@ from PIL import EpsImagePlugin, Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_ear import Ear, images
-from anomalib_ear.host.checks import advise_size
+from anomalib_ear.data import SyntheticDefectDataset
+from anomalib_ear.host.checks import advise_size, check_datamodule
 from conftest import REPOSITORY, SIZE, Run, surface
 from scenes import write_exact, write_lossy, write_refused, write_turned
 
@@ -383,6 +384,13 @@ class TestChecks:
         folder = {"same folder": "good", "link": "defective"}[how]
         with pytest.raises(ValueError, match=r"(good/\d|linked)\.png' is among the good and among the defective"):
             self.train(self.data(root, abnormal_dir=folder, mask_dir=None), root)
+
+    def test_drawn_defects_on_good_photographs_stop_nothing(self, root: Path) -> None:
+        """Their photographs are those of the training."""
+        data = self.data(root)
+        data.setup()
+        data.val_data = SyntheticDefectDataset(data.train_data)
+        check_datamodule(data)
 
     @pytest.mark.parametrize(
         ("change", "message"),

@@ -73,7 +73,7 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
 def _check_labels(subsets: Iterable[AnomalibDataset]) -> None:
     """Refuse a photograph that is both good and defective."""
     labels: dict[Path, int] = {}
-    for subset in subsets:
+    for subset in filter(_reads_files, subsets):
         for path, label in zip(subset.samples.image_path, subset.samples.label_index, strict=True):
             if labels.setdefault(Path(path).resolve(), label) != label:
                 msg = f"'{path}' is among the good and among the defective photographs: keep them in different folders."
@@ -82,8 +82,7 @@ def _check_labels(subsets: Iterable[AnomalibDataset]) -> None:
 
 def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size], masks: dict[str, None]) -> None:
     """Check a subset's files, and note the sizes of its photographs and the masks of defective ones."""
-    # Other datasets may draw their masks, or have several.
-    reads_masks = type(subset).__getitem__ is AnomalibDataset.__getitem__
+    reads_masks = _reads_files(subset)
     is_segmentation = subset.samples.attrs.get("task") == TaskType.SEGMENTATION
     for sample in subset.samples.to_dict("records"):
         path = str(sample["image_path"])
@@ -94,6 +93,11 @@ def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size], masks: dict[s
         if reads_masks and is_segmentation and sample["label_index"] == LabelName.ABNORMAL:
             _check_mask(path, sizes[path], str(sample["mask_path"]))
             masks[str(sample["mask_path"])] = None
+
+
+def _reads_files(subset: AnomalibDataset) -> bool:
+    """Return whether items are what the files hold: others may draw defects and masks, or have several masks."""
+    return type(subset).__getitem__ is AnomalibDataset.__getitem__
 
 
 def _check_mask(photograph: str, size: Size, mask: str) -> None:
