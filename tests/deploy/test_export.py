@@ -21,7 +21,8 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_ear import Ear
 from anomalib_ear.deploy import export, int8, training_data
-from anomalib_ear.deploy.export import describe, vectorise_logarithms
+from anomalib_ear.deploy.export import describe
+from anomalib_ear.deploy.graph import vectorise_logarithms
 from anomalib_ear.deploy.int8 import CalibrationImages, recalibrate
 from anomalib_ear.deploy.runtime import DeployedModel
 from conftest import cli, folder_arguments

@@ -18,7 +18,7 @@ import pytest
 from openvino import opset13 as ops
 from PIL import Image
 
-from anomalib_ear.deploy.runtime import in_order
+from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.runtime import DeployedModel, Prediction
 from brightness import brightness_model, photograph
 from conftest import REPOSITORY

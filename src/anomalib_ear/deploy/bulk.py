@@ -29,7 +29,8 @@ from ray.data.checkpoint import CheckpointConfig
 
 from anomalib_ear.deploy.archive import MODEL, Archive, Table, file_system
 from anomalib_ear.deploy.command import check_output, fail, run_command, say
-from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
+from anomalib_ear.deploy.runtime import DeployedModel, Prediction
+from anomalib_ear.deploy.threads import in_order
 
 # Photographs of one Parquet file: what a worker that is lost has scored for nothing, and what pays for handing it out.
 _MIN_PART, _MAX_PART = 16, 1000

@@ -27,8 +27,9 @@ from anomalib_ear.deploy.drift import SCORE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError
-from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold, in_order
+from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold
 from anomalib_ear.deploy.scores import COLUMNS, ScoreTable
+from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
 
 # Processes ended by Ctrl-C have this status.

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from anomalib_ear.deploy.drift import measure
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
-from anomalib_ear.deploy.runtime import DeployedModel, Prediction, in_order
+from anomalib_ear.deploy.runtime import DeployedModel, Prediction
+from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.watching import Arrival
 from anomalib_ear.images import read_image
 

@@ -6,14 +6,11 @@
 import hashlib
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import openvino
@@ -21,25 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
-from anomalib_ear.deploy.files import sha256
+from anomalib_ear.deploy.graph import take_out_resize
+from anomalib_ear.deploy.model_file import metadata, numbers, one_line, read_model
+from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.images import read_image
 
 # A file's path, or pixels (H, W) or (H, W, 3) in RGB: uint8, uint16, or floats in [0, 1].
 Photograph: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 Label: TypeAlias = Literal["good", "defective"]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # OpenVINO makes its table of types at the first use, and two threads whose first use comes at once wait for each other
 # forever. Nobody can be here twice at once.
 openvino.Type.f32.to_dtype()
-
-# Section of an exported model's metadata.
-METADATA = "anomalib_ear"
-# What it notes of the .bin: its SHA-256, hexadecimal.
-WEIGHTS = "weights_sha256"
-# Bytes in which a model's first tag stands, after a declaration and maybe a comment.
-_BEGINNING = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,24 +90,24 @@ class DeployedModel:
     ) -> None:
         check_threshold(threshold)
         path = Path(path)
-        model = _read(path)
+        model = read_model(path)
         self.threshold = threshold
         try:
-            self.trained_threshold, *_ = _numbers(model, "image_threshold", most=1) or [math.nan]
-            self.good = {name: _numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
+            self.trained_threshold, *_ = numbers(model, "image_threshold", most=1) or [math.nan]
+            self.good = {name: numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
         except ValueError as error:
             msg = f"{path} is damaged: {error}. Export it again."
             raise ValueError(msg) from error
-        _take_out_resize(model)
+        take_out_resize(model)
         shape = model.input(0).partial_shape
         shape[0] = 1
         self.size = (shape[2].get_length(), shape[3].get_length()) if shape.is_static else None
         # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
-        precision = precision or _metadata(model, "precision") or "f32"
+        precision = precision or metadata(model, "precision") or "f32"
         configuration: dict[str, Any] = {"PERFORMANCE_HINT": hint.upper(), "INFERENCE_PRECISION_HINT": precision}
         if cores is not None:  # and not tied to the first ones, where those of other processes would be too
             configuration |= {"INFERENCE_NUM_THREADS": cores, "ENABLE_CPU_PINNING": False}
-        with _one_line(f"{path} cannot be compiled"):
+        with one_line(f"{path} cannot be compiled"):
             model.reshape(shape)
             compiled = openvino.Core().compile_model(model, "CPU", configuration)
         computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -210,7 +200,7 @@ class DeployedModel:
         """
         request = self._idle.get()
         try:
-            with _one_line(f"the model cannot score {image.shape[2]} x {image.shape[3]} pixels"):
+            with one_line(f"the model cannot score {image.shape[2]} x {image.shape[3]} pixels"):
                 request.start_async({0: image}, share_inputs=True)
                 request.wait()
             # Copies, because the request's memory is used again at once.
@@ -247,45 +237,6 @@ def raw_score(normalised: float, threshold: float) -> float | None:
         return None
     above, below = normalised * threshold, (1 - normalised) * (1 - threshold)
     return above / (above + below)
-
-
-def in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], num_threads: int
-) -> Generator[Result | Exception]:
-    """Apply a function in threads, a bounded number of items ahead.
-
-    Args:
-        function: What is applied; may be called by several threads at once.
-        items: What it is applied to. If it raises an error, this comes after the results of the items before.
-        num_threads: How many threads there are.
-
-    Yields:
-        For each item, in order, the function's result or error.
-    """
-    pending: deque[Future[Result]] = deque()
-    source = iter(items)
-    ended: Exception | None = None
-    with ThreadPoolExecutor(num_threads) as threads:
-        try:
-            while ended is None:
-                try:
-                    pending.append(threads.submit(function, next(source)))
-                except Exception as error:  # noqa: BLE001  raised below, as soon as nothing is lost by it
-                    ended = error
-                while pending and (ended or pending[0].done() or len(pending) > 2 * num_threads):
-                    outcome = _outcome(pending.popleft())
-                    yield outcome
-        finally:
-            for future in pending:
-                future.cancel()
-    if not isinstance(ended, StopIteration):
-        raise ended
-
-
-def _outcome(future: "Future[Result]") -> Result | Exception:
-    """Wait for a result or error."""
-    error = future.exception()
-    return error if isinstance(error, Exception) else future.result()
 
 
 def check_threshold(threshold: float) -> None:
@@ -334,72 +285,3 @@ def _checked(pixels: NDArray[Any]) -> NDArray[Any]:
         msg = f"{_PIXELS}, got floats from {least:g} to {most:g}."
         raise ValueError(msg)
     return pixels.astype(np.float32, copy=False)
-
-
-def _read(path: Path) -> openvino.Model:
-    """Read an anomaly model; see ``DeployedModel`` for what is raised."""
-    if path.is_file():
-        # Left to guess the format OpenVINO prints what TensorFlow's reader thinks of it.
-        is_model = path.suffix.lower() == ".xml" and b"<net" in path.read_bytes()[:_BEGINNING]
-        if not is_model:
-            msg = f"{path} is no OpenVINO model: give the .xml that `anomalib export --export_type openvino` writes."
-            raise ValueError(msg)
-    for file in (path, path.with_suffix(".bin")):
-        if not file.is_file():
-            msg = f"no file {file}: a model is two files, .xml and .bin, as `anomalib export` writes them."
-            raise FileNotFoundError(msg)
-    with _one_line(f"{path} or its .bin is damaged"):
-        model = openvino.Core().read_model(path)
-    names = {name for output in model.outputs for name in output.get_names()}
-    if not {"pred_score", "anomaly_map"} <= names:
-        msg = f"{path} has outputs {', '.join(sorted(names))}, an anomaly model has pred_score and anomaly_map."
-        raise ValueError(msg)
-    weights = _metadata(model, WEIGHTS)
-    if weights is not None and weights != sha256(path.with_suffix(".bin")):
-        msg = f"{path.with_suffix('.bin')} is damaged, or not the one that was exported with {path.name}: copy both."
-        raise ValueError(msg)
-    shapes = [str(item.partial_shape) for item in model.inputs]
-    if len(shapes) != 1 or not model.input(0).partial_shape.compatible(openvino.PartialShape([-1, 3, -1, -1])):
-        msg = f"{path} has inputs of shape {', '.join(shapes)}, an anomaly model has one of [N,3,H,W]."
-        raise ValueError(msg)
-    return model
-
-
-@contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Turn an error of OpenVINO's into one line; what it says last is the reason."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        msg = f"{what}: {reason}"
-        raise ValueError(msg) from error
-
-
-def _metadata(model: openvino.Model, name: str) -> str | None:
-    """Return what the export noted, ``None`` for models of others."""
-    return model.get_rt_info([METADATA, name]).astype(str) if model.has_rt_info([METADATA, name]) else None
-
-
-def _numbers(model: openvino.Model, name: str, most: float = math.inf) -> list[float]:
-    """Return the numbers that the export noted, none for models of others.
-
-    Raises:
-        ValueError: If one is no finite number from 0 to the most.
-    """
-    text = _metadata(model, name) or ""
-    numbers = [float(number) for number in text.split()]
-    if not all(0 <= number <= most and math.isfinite(number) for number in numbers):
-        msg = f"its {name} is {text}"
-        raise ValueError(msg)
-    return numbers
-
-
-def _take_out_resize(model: openvino.Model) -> None:
-    """Give a model that begins with Ear's resize an input of the size behind it."""
-    parameter = model.get_parameters()[0]
-    first = [consumer.get_node() for consumer in parameter.output(0).get_target_inputs()]
-    if len(first) == 1 and first[0].get_attributes().get("mode") == "bilinear_pillow":
-        parameter.set_partial_shape(first[0].output(0).partial_shape)
-        first[0].output(0).replace(parameter.output(0))
-        model.validate_nodes_and_infer_types()
