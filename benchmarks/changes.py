@@ -12,13 +12,10 @@ that it is the same for every data set. Noise is the sensor's: per pixel of the 
 of a grey one.
 """
 
-import io
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, Transform
@@ -141,13 +138,7 @@ def blur(sigma: float, image_size: tuple[int, int]) -> Callable[[Tensor], Tensor
 
 def jpeg(quality: int) -> Callable[[Tensor], Tensor]:
     """Return the change by storing as JPEG."""
-
-    def change(image: Tensor) -> Tensor:
-        file = io.BytesIO()
-        PIL.Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="JPEG", quality=quality)
-        return torch.from_numpy(np.array(PIL.Image.open(file))).permute(2, 0, 1).to(image.device)
-
-    return change
+    return lambda image: F.jpeg(image.cpu(), quality).to(image.device)
 
 
 def saturate(share: float) -> Callable[[Tensor], Tensor]:

@@ -17,9 +17,10 @@ from anomalib_ear.deploy.line import Line
 from anomalib_ear.deploy.photographs import find
 from anomalib_ear.deploy.runtime import DeployedModel
 from anomalib_ear.host import metrics
+from anomalib_ear.host.post_processing import conformal_quantile
 from anomalib_ear.host.visualizer import TITLE_SIZE, draw
 
-__all__ = ["TITLE_SIZE", "DeployedModel", "Ear", "Line", "draw", "find", "metrics"]
+__all__ = ["TITLE_SIZE", "DeployedModel", "Ear", "Line", "conformal_quantile", "draw", "find", "metrics"]
 
 # Of anomalib or ours: mypy knows too little of their parts.
 Model: TypeAlias = Any

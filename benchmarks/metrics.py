@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from benchmarks.ear import conformal_quantile
 from benchmarks.ear import metrics as bounded
 
 IMAGE: dict[str, Any] = {f"image_{name}": getattr(anomalib.metrics, name) for name in ("AUROC", "AUPR", "F1Max")}
@@ -78,17 +79,15 @@ def missed(good: NDArray[np.float64], defective: NDArray[np.float64], alarms: fl
     return float(np.mean(defective <= np.sort(good)[-1 - most]))
 
 
-def threshold(good: Tensor, alarms: float = 0.05) -> float:
-    """Return the score that this share of new good images exceeds; raises a ``ValueError`` if there are none.
+def threshold(good: Tensor) -> float:
+    """Return the score that 5 % of new good images exceed; raises a ``ValueError`` if there are none.
 
-    Of ``n`` images and a new one each is as likely to have the highest score, so this is the ``k``-th lowest with the
-    least ``k / (n + 1)`` that is enough. Fewer than 19 images are too few for 5 %: the best there is is the highest.
+    Fewer than 19 images are too few for 5 %: the best there is is the highest.
     """
     if not len(good):
         msg = "a threshold needs good images that are held out, and there are none."
         raise ValueError(msg)
-    rank = math.ceil((len(good) + 1) * (1 - alarms) - 1e-9)
-    return float(good.sort().values[min(rank, len(good)) - 1])
+    return float(conformal_quantile(good))
 
 
 def at_threshold(scores: Tensor, labels: Tensor, limit: float) -> dict[str, Any]:
