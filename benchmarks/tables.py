@@ -20,7 +20,7 @@ from typing import TypeAlias
 import jsonargparse
 import pandas as pd
 
-from benchmarks import plan, robustness_page, store
+from benchmarks import plan, results_page, robustness_page, store
 from benchmarks.speed import PEAK, TASKS, speed_file
 
 Rows: TypeAlias = Sequence[store.Row]
@@ -205,10 +205,18 @@ def readme_results() -> str:
     return f"{markdown([('', table)])}\n\nMachine: {machine}."
 
 
+def compared_speed() -> list[store.Row]:
+    """Return the newest rows of speed in float32, of one size, machine and moment, that have the README's models."""
+    runs: dict[tuple[str, str, str], list[store.Row]] = {}
+    for row in store.read(store.RESULTS / "speed.jsonl"):
+        if row["arguments"]["precision"] == "f32":
+            runs.setdefault((row["machine"], row["date"], str(row["arguments"]["image_size"])), []).append(row)
+    return [rows for rows in runs.values() if set(README_MODELS) <= {row["model"] for row in rows}][-1]
+
+
 def readme_speed() -> str:
-    """Return the README's table of speed: one size, one precision, one machine; the newest that has every model."""
-    tables = [entry for entry in speed(store.read(store.RESULTS / "speed.jsonl")) if ", f32, " in entry[0]]
-    title, table = [entry for entry in tables if set(README_MODELS) <= set(entry[1]["model"])][-1]
+    """Return the README's table of speed."""
+    title, table = next(speed(compared_speed()))
     table = table[table["model"].isin(README_MODELS)].drop(columns="of the peak")
     return f"{markdown([('', table)])}\n\n{title.split(' The peak')[0]}"
 
@@ -256,11 +264,15 @@ def page(path: Path) -> str:
 
 
 def pages() -> None:
-    """Write ``detection.md``, the picture of robustness, and each table that README.md or docs/*.md has a place for."""
+    """Write ``detection.md``, the documents' pictures, and each table that README.md or docs/*.md has a place for."""
     (store.RESULTS / "detection.md").write_text(page(store.RESULTS / "detection.jsonl"), encoding="utf-8")
-    if rows := finished(store.read(store.RESULTS / "robustness.jsonl")):
-        robustness_page.picture(frame(rows), ROOT / "docs" / "robustness.png")
-    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+    docs = ROOT / "docs"
+    found = frame(finished(store.read(store.RESULTS / "detection.jsonl")))
+    results_page.accuracy(found, docs / "accuracy.png")
+    results_page.accuracy_over_speed(found, frame(compared_speed()), docs / "accuracy_over_speed.png")
+    changed = frame(finished(store.read(store.RESULTS / "robustness.jsonl")))
+    robustness_page.picture(changed, docs / "robustness.png")
+    for path in (ROOT / "README.md", *docs.glob("*.md")):
         text = path.read_text(encoding="utf-8")
         filled = MARKER.sub(lambda place: f"{place[1]}\n{table(place[2])}\n\n{place[3]}", text)
         path.write_text(filled, encoding="utf-8")
