@@ -6,6 +6,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,12 @@ REPOSITORY = Path(__file__).parents[1]
 # Photographs whose licences keep them out of the project; tests on them skip without.
 SHARED_DATA = Path(os.environ.get("ANOMALIB_EAR_TEST_DATA", "not given"))
 SIZE = (70, 104)  # height, width: neither a multiple of the network's stride
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the one test that takes minutes, then the files of most tests: so no process waits for another."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name != "test_case_study.py", -tests[item.path]))
 
 
 def cli(*args: str | Path, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
