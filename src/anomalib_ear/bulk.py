@@ -8,19 +8,21 @@ import sys
 
 # Ray reads these when it is imported. It would report its use to its makers, try for minutes to reach a cluster that
 # does not answer, and print what its own files of logs have too.
-os.environ |= {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-} | os.environ
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
-try:
-    from anomalib_ear.deploy.bulk import main
-except ModuleNotFoundError as error:
-    if error.name not in {"ray", "pyarrow"}:
-        raise
-    print(f"error: no module {error.name}: install anomalib-ear[ray].", file=sys.stderr)
-    sys.exit(2)
+
+def main() -> int:
+    """Run the command, if Ray is there."""
+    os.environ |= _RAY | os.environ
+    try:
+        from anomalib_ear.deploy import bulk  # noqa: PLC0415  after the environment is set
+    except ModuleNotFoundError as error:
+        if error.name not in {"ray", "pyarrow"}:
+            raise
+        print(f"error: no module {error.name}: install anomalib-ear[ray].", file=sys.stderr)
+        return 2
+    return bulk.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,7 +23,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 # Suffixes, in lower case, of what counts as a photograph: anomalib's, so that training and the line see the same files.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-# What their files may hold, as Pillow calls it, whatever the suffix. MPO is a kind of
+# Folders of masks, as users name them.
+MASK_FOLDERS = ("masks", "mask", "ground_truth")
+# What files of photographs may hold, as Pillow calls it, whatever the suffix. MPO is a kind of
 # JPEG; EPS, which has a program run, is not among them.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 # A header that asks for more is damaged or malicious; line scans of hundreds of megapixels are ordinary.
@@ -48,9 +50,10 @@ _GREY = {"1", "L", "LA", "La"}
 # The byte order that makes Pillow take the lower byte of 16 bits, by the one that makes it take the upper byte.
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _DEEP_COLOURS = {f"{bands};16" for bands in ("RGB", "RGBX", "RGBA")}
+_REMEDY = "save it with 8 or 16 bits per colour, or with floating-point values in [0, 1]."
 
 
-class Photograph(NamedTuple):
+class DecodedPhotograph(NamedTuple):
     """A photograph as it is read.
 
     Attributes:
@@ -82,7 +85,7 @@ def read_image(path: str | Path) -> NDArray[Any]:
     return read_photograph(path).pixels
 
 
-def read_photograph(path: str | Path) -> Photograph:
+def read_photograph(path: str | Path) -> DecodedPhotograph:
     """Read a photograph as :func:`read_image` does, and note what is special about it."""
     with _opened(path) as image:
         _check_photograph(image)
@@ -96,10 +99,7 @@ def read_photograph(path: str | Path) -> Photograph:
         msg = f"'{path}' has floating-point values outside [0, 1], of {pixels.min():g} to {pixels.max():g}: {_REMEDY}"
         raise ValueError(msg)
     special = zip(NOTES, (is_turned, is_deep, is_transparent), strict=True)
-    return Photograph(pixels, tuple(note for note, applies in special if applies))
-
-
-_REMEDY = "save it with 8 or 16 bits per colour, or with floating-point values in [0, 1]."
+    return DecodedPhotograph(pixels, tuple(note for note, applies in special if applies))
 
 
 def to_unit(pixels: NDArray[Any]) -> NDArray[np.float32]:

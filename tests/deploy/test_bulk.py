@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.deploy.model_file import digest
 from brightness import brightness_model, inspect, photograph, scored
 from conftest import REPOSITORY
 
@@ -242,7 +242,7 @@ def test_a_uri_is_read_too(
         ({"--input": "empty", "--output": "out2", "--address": "{cluster}"}, "no photographs"),
         ({"--input": "nowhere"}, "/nowhere is no folder"),
         ({"--input": "what://nowhere"}, "what"),
-        ({"--output": "model.xml"}, "/model.xml is a file"),
+        ({"--output": "model.xml"}, "--output model.xml is a file"),
         ({"--threshold": "1.5"}, "threshold must lie in [0, 1], got 1.5"),
         ({"--threshold": "0.7"}, "begun with another threshold"),
         ({"--model": "other/model.xml"}, "begun with another model"),
@@ -260,7 +260,7 @@ def test_an_error_is_one_line_and_nothing_is_lost(
     (tmp_path / "other").mkdir()
     brightness_model(tmp_path / "other", divisor=2)
     photograph(tmp_path / "in" / "1.png", 10)
-    note = {"model": DeployedModel.digest(model), "input": str(tmp_path / "in"), "threshold": 0.5, "precision": None}
+    note = {"model": digest(model), "input": str(tmp_path / "in"), "threshold": 0.5, "precision": None}
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(json.dumps(note))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -15,7 +15,7 @@ from PIL import Image
 from test_infer import table
 
 from anomalib_ear import Ear
-from anomalib_ear.deploy.drift import ALARMS, ENOUGH_IMAGES, QUANTITIES, SCORE, DriftWatch, measure
+from anomalib_ear.deploy.drift import ALARMS, MIN_GOOD_VALUES, QUANTITIES, SCORE, DriftWatch, measure
 from benchmarks.changes import CLEAN, changes
 from brightness import brightness_model, inspect, photograph
 
@@ -25,7 +25,7 @@ CHANGES = changes(SIZE)
 ALARM = 1.645
 
 
-@pytest.mark.parametrize("images", [ENOUGH_IMAGES, 32, 300])
+@pytest.mark.parametrize("images", [MIN_GOOD_VALUES, 32, 300])
 def test_it_is_silent_on_parts_like_those_of_training(images: int) -> None:
     """One false warning in 10 000 parts at most, one in a hundred defective."""
     rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_it_speaks_where_false_alarms_double(images: int) -> None:
 
 def test_too_few_good_images_tell_nothing() -> None:
     """Chance would decide."""
-    watch = DriftWatch({SCORE: [0.1] * (ENOUGH_IMAGES - 1)})
+    watch = DriftWatch({SCORE: [0.1] * (MIN_GOOD_VALUES - 1)})
     assert not watch.is_on
     assert {watch.add({SCORE: 0.9}) for _ in range(300)} == {None}
 

@@ -15,16 +15,19 @@ import torch
 from anomalib.data import Folder
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 from anomalib.engine import Engine
+from anomalib.post_processing import PostProcessor
 from openvino import opset13
 from PIL import Image
 from torchvision.transforms.v2 import Resize
 
 from anomalib_ear import Ear
+from anomalib_ear.data import KolektorSDD2
 from anomalib_ear.deploy import export, int8, training_data
 from anomalib_ear.deploy.export import describe
 from anomalib_ear.deploy.graph import vectorise_logarithms
 from anomalib_ear.deploy.int8 import CalibrationImages, recalibrate
 from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.host.post_processing import EarPostProcessor
 from conftest import cli, folder_arguments
 
 NO_IMAGES = torch.empty(0, 3, 1, 1, dtype=torch.uint8)
@@ -98,6 +101,15 @@ def test_thresholds_that_validation_did_not_give_are_not_noted() -> None:
     """A training without validation data has none."""
     assert describe(Ear(space="pixels", visualizer=False).post_processor, NO_IMAGES) == {"precision": "f32"}
     assert describe(None, NO_IMAGES) == {"precision": "f32"}
+
+
+@pytest.mark.parametrize(
+    "post_processor", [EarPostProcessor(enable_normalization=False), PostProcessor()], ids=["raw", "the host's"]
+)
+def test_no_threshold_is_noted_of_scores_that_it_does_not_normalise(post_processor: PostProcessor) -> None:
+    """The line undoes Ear's normalisation by it, and of other scores would make raw ones that never were."""
+    post_processor._image_threshold.fill_(0.4)
+    assert describe(post_processor, NO_IMAGES) == {"precision": "f32"}
 
 
 def test_openvino_notes_them_and_keeps_its_compression(model: Ear, tmp_path: Path) -> None:
@@ -251,6 +263,21 @@ def test_int8_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: Path) 
     with pytest.raises(ValueError, match=named):
         model.to_openvino(tmp_path, compression_type=CompressionType[kind])
     assert not list(tmp_path.iterdir())
+
+
+def test_int8_sees_thin_defects(model: Ear, tmp_path: Path) -> None:
+    """The data's own resize of masks holds for the thresholds of int8 too: a scratch of one pixel stays in its mask."""
+    mask = np.zeros((96, 35), np.uint8)
+    mask[31, 5:30] = 255
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for number in range(8):
+            Image.new("RGB", (35, 96), "grey").save(tmp_path / part / f"{number}.png")
+            Image.fromarray(mask * (number % 2)).save(tmp_path / part / f"{number}_GT.png")
+    data = KolektorSDD2(tmp_path, num_workers=0)
+    images = [batch for batch in CalibrationImages(data, model.pre_processor).validation() if batch.gt_label.any()]
+    assert len(images) == 4
+    assert all(batch.gt_mask.shape[-2:] == (32, 32) and batch.gt_mask.any() for batch in images)
 
 
 def split(root: Path, **arguments: object) -> Folder:

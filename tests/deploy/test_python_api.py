@@ -90,7 +90,7 @@ def test_colours_are_not_mixed_up(tmp_path: Path) -> None:
         (np.zeros((1, 4, 4, 3), np.uint8), ValueError, r"got the shape (1, 4, 4, 3)"),
         (np.zeros(4, np.uint8), ValueError, r"got the shape (4,)"),
         (np.zeros((0, 4), np.uint8), ValueError, r"got the shape (0, 4)"),
-        (np.full((4, 4), 128.0), ValueError, "got floats from 128 to 128"),
+        (np.full((4, 4), 128.0), ValueError, "got floats from 128.0 to 128.0"),
         (np.full((4, 4), -0.1), ValueError, "got floats from -0.1 to -0.1"),
         (np.full((4, 4), np.nan), ValueError, "got floats from nan to nan"),
         (np.full((4, 4), np.inf, np.float16), ValueError, "got floats from inf to inf"),

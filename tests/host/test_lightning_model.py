@@ -3,20 +3,23 @@
 
 """Ear in anomalib's hands: its commands, its engine, its checkpoints, its exports."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import openvino
 import pytest
 import torch
-from anomalib.data import Folder, ImageBatch
+from anomalib.data import Folder, ImageBatch, PredictDataset
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.engine import Engine
+from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Compose, Lambda, Normalize, Resize, Transform
 
 from anomalib_ear import Ear
-from anomalib_ear.host.training import DEFAULT_EPOCHS
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.pretrained import read_installed
@@ -117,11 +120,11 @@ class TestEpochs:
 
     @pytest.mark.parametrize(
         ("model", "trainer", "epochs"),
-        [({}, {}, DEFAULT_EPOCHS), ({}, {"max_epochs": 3}, 3), ({"max_epochs": 2}, {}, 2), ({}, {"max_steps": 8}, 2)],
-        ids=["nothing", "trainer", "model", "steps"],
+        [({}, {"max_epochs": 3}, 3), ({"max_epochs": 2}, {}, 2), ({}, {"max_steps": 8}, 2)],
+        ids=["trainer", "model", "steps"],
     )
     def test_as_asked_for(self, surfaces: Path, tmp_path: Path, model: dict, trainer: dict, epochs: int) -> None:
-        """Told nothing, a training ends in minutes: Lightning would go on for 1000 epochs."""
+        """Whoever is told, the trainer or the model; what a training does that is told nothing: test_training.py."""
         engine = Engine(**trainer, default_root_dir=tmp_path, accelerator="cpu", limit_val_batches=0)
         engine.fit(Ear(**TINY, **model), datamodule=folder(surfaces))
         assert engine.trainer.current_epoch == epochs
@@ -135,6 +138,14 @@ class TestCheckpoints:
         model = restored(run)
         assert model.hparams["excised_share"] == 0.2
         assert model.input_size == (64, 96)
+
+    def test_each_export_has_the_gates_of_its_model(self, run: Run, tmp_path: Path) -> None:
+        """As the command builds and exports one, whatever else was built or exported in between."""
+        wanted = [[False, False], [True, True]]
+        models = [Ear(**TINY, skip_gates=gates) for gates in wanted]
+        for model, gates in zip(models, wanted, strict=True):
+            path = Engine().export(model, "torch", export_root=tmp_path, ckpt_path=run.checkpoint)
+            assert list(torch.load(path, weights_only=False)["model"].model.unet.gates) == gates
 
     @pytest.mark.parametrize("stage", ["test", "predict"])
     def test_images_are_resized_as_in_training(self, run: Run, surfaces: Path, tmp_path: Path, stage: str) -> None:
@@ -316,6 +327,7 @@ class TestExport:
             for output in ("pred_score", "anomaly_map"):
                 np.testing.assert_allclose(found[output], getattr(expected, output), rtol=0, atol=1e-4)
 
+    @pytest.mark.parametrize("run", [DEFAULT], indirect=True)
     @pytest.mark.parametrize("size", [(64, 96), (131, 77)], ids=str)
     @pytest.mark.parametrize("count", [1, 2])
     def test_any_size_without_pre_processing(
@@ -338,12 +350,20 @@ class TestErrors:
             ({"channels": [8]}, "channels"),
             ({"mosaic_size": 0}, "mosaic_size"),
             ({"image_size": [64, 64], "pre_processor": False}, "image_size"),
+            ({"image_size": 256}, "image_size"),
+            ({"image_size": [64.5, 64]}, "image_size"),
+            ({"skip_gates": ["false", "false"]}, "skip_gates"),
+            ({"learning_rate": 0.0}, "learning_rate"),
+            ({"learning_rate": float("nan")}, "learning_rate"),
+            ({"seed": -1}, "seed"),
+            ({"max_epochs": 0}, "max_epochs"),
+            ({"variation": "yes"}, "variation"),
         ],
         ids=str,
     )
     def test_wrong_argument(self, arguments: dict, named: str) -> None:
         """The error names the argument."""
-        with pytest.raises(ValueError, match=named):
+        with pytest.raises((TypeError, ValueError), match=f"^{named}"):
             Ear(**arguments)
 
     def test_wrong_number_of_gates(self, surfaces: Path, tmp_path: Path) -> None:
@@ -355,6 +375,46 @@ class TestErrors:
         """The number is the checkpoint's, not the default network's."""
         with pytest.raises(ValueError, match="2 skip connections"):
             restored(run, skip_gates=[True, True, True, True])
+
+    @pytest.mark.parametrize(
+        "transform", [Normalize([0.5] * 3, [0.2] * 3), Lambda(lambda image: 255 * image)], ids=["normalised", "255"]
+    )
+    def test_pre_processing_beyond_black_and_white(self, surfaces: Path, tmp_path: Path, transform: Transform) -> None:
+        """Most models of anomalib normalise images before the network; Ear does it itself, from [0, 1]."""
+        resize = Compose([Resize((64, 96), antialias=True), transform])
+        with pytest.raises(ValueError, match=r"image must lie in \[0, 1\], got .* leave Normalize"):
+            train(surfaces, tmp_path, image_size=None, pre_processor=PreProcessor(transform=resize))
+
+    def test_a_mosaic_larger_than_the_image(self, surfaces: Path, tmp_path: Path) -> None:
+        """The image would be padded to one block."""
+        with pytest.raises(ValueError, match=r"mosaic blocks of 100 pixels .* 64 x 96"):
+            train(surfaces, tmp_path, mosaic_size=100)
+
+    def test_a_photograph_without_content_is_found_before_the_first_is_scored(
+        self, run: Run, surfaces: Path, tmp_path: Path
+    ) -> None:
+        """However many there are; nothing is written."""
+        shutil.copytree(surfaces / "defective", tmp_path / "new")
+        (tmp_path / "new" / "last.png").touch()
+        engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu")
+        with pytest.raises((OSError, ValueError), match=r"last\.png"):
+            engine.predict(restored(run), data_path=tmp_path / "new")
+        assert not list((tmp_path / "results").rglob("*.png"))
+
+    def test_a_damaged_photograph_costs_no_score(
+        self, run: Run, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its header is whole, so nobody knows before it is its turn: the scores until then are written."""
+        monkeypatch.chdir(tmp_path)
+        shutil.copytree(surfaces / "defective", tmp_path / "new")
+        last = sorted((tmp_path / "new").iterdir())[-1]
+        last.write_bytes(last.read_bytes()[:-500])
+        engine = Engine(default_root_dir=tmp_path / "results", accelerator="cpu")
+        loader = DataLoader(PredictDataset(tmp_path / "new"), 1, collate_fn=ImageBatch.collate)
+        with pytest.raises(OSError, match=last.name):
+            engine.predict(restored(run), dataloaders=loader)
+        (table,) = tmp_path.rglob("scores.csv")
+        assert len(table.read_text().splitlines()) == 1 + len(list((tmp_path / "new").iterdir())) - 1
 
     def test_missing_attention_weights(self, surfaces: Path, tmp_path: Path) -> None:
         """The error names the file, before the first step."""

@@ -10,7 +10,8 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 
-from anomalib_ear.host.post_processing import FALSE_ALARMS, EarPostProcessor, are_higher, conformal_quantile
+from anomalib_ear.deploy.drift import FALSE_ALARMS
+from anomalib_ear.host.post_processing import EarPostProcessor, are_higher, conformal_quantile
 
 
 def processor(threshold: float) -> EarPostProcessor:
@@ -111,3 +112,13 @@ def test_with_defective_images_thresholds_are_the_hosts() -> None:
     ours, theirs = (validated(kind(), scores, defective) for kind in (EarPostProcessor, PostProcessor))
     assert ours.image_threshold == theirs.image_threshold
     assert ours.pixel_threshold == pytest.approx(float(theirs.pixel_threshold), abs=2e-6)
+
+
+def test_without_normalisation_labels_are_by_the_raw_threshold() -> None:
+    """The host would compare raw scores with 0.5, which is the threshold of normalised ones."""
+    post_processor = validated(
+        EarPostProcessor(enable_normalization=False), torch.full((40,), 0.7), torch.zeros(40).bool()
+    )
+    said = scored(post_processor, torch.tensor([0.65, 0.75]))
+    assert said.pred_score.tolist() == pytest.approx([0.65, 0.75])
+    assert said.pred_label.tolist() == [False, True]

@@ -18,7 +18,14 @@ from anomalib.callbacks import ModelCheckpoint
 from anomalib.data import Folder
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder, Timer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+    Timer,
+)
 from PIL import Image
 from test_lightning_model import TINY, folder
 from torchvision.transforms.v2 import GaussianNoise
@@ -370,6 +377,26 @@ class TestPrecision:
             fit(Ear(**FEATURES), surfaces, tmp_path, max_epochs=1, precision=precision)
 
 
+class TestNothingLearned:
+    """A training that changes no weight is no training."""
+
+    @pytest.mark.parametrize(
+        "average", [StochasticWeightAveraging(1e-3, swa_epoch_start=1), EMAWeightAveraging()], ids=["SWA", "EMA"]
+    )
+    def test_averages_are_refused(self, surfaces: Path, tmp_path: Path, average: Callback) -> None:
+        """They would average what is known of the training images too; the error names the callback."""
+        with pytest.raises(ValueError, match=f"{type(average).__name__} averages weights"):
+            fit(Ear(**FEATURES), surfaces, tmp_path, max_epochs=2, callbacks=[average])
+
+    @pytest.mark.parametrize("trainer", [{"accumulate_grad_batches": 100}, {"limit_train_batches": 0}], ids=str)
+    def test_too_few_steps_are_told(
+        self, surfaces: Path, tmp_path: Path, trainer: dict, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The first step's learning rate is 0."""
+        fit(Ear(**FEATURES), surfaces, tmp_path, max_epochs=1, **trainer)
+        assert "Nothing was learned" in caplog.text
+
+
 class TestUntrained:
     """Scores of an untrained network mean nothing."""
 
@@ -452,7 +479,7 @@ class TestDeepNetwork:
 
     def test_is_exported_for_any_size(self, surfaces: Path, tmp_path: Path) -> None:
         """Images must have 128 pixels per side; the export, which tries one of 32, works nevertheless."""
-        model = Ear(**(FEATURES | {"image_size": (128, 256), "channels": (4, 4, 4, 4)}))
+        model = Ear(**(TINY | {"image_size": (128, 256), "channels": (4,) * 7}))
         fit(model, surfaces, tmp_path, max_epochs=1)
         model.pre_processor = None
         assert model.to_onnx(tmp_path).is_file()

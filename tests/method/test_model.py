@@ -105,7 +105,8 @@ def test_changed_gates_are_calibrated(model: EarModel) -> None:
     """After a change of gates a defect-free image scores as it did before: the bound has moved along."""
     before = model(images(4)).anomaly_map.mean()
     bound = model.anomaly_map.residual.mean.clone()
-    model.set_gates((False, False))
+    model.unet.gates = (False, False)
+    model.calibrate()
     assert not torch.allclose(model.anomaly_map.residual.mean, bound)
     assert abs(model(images(4)).anomaly_map.mean() - before) < 0.05
 
@@ -122,7 +123,8 @@ def test_other_gates_than_the_state_s_are_calibrated_on_loading(model: EarModel)
     fresh = build().eval()
     fresh.unet.gates = (False, True)
     fresh.load_state_dict(model.state_dict())
-    model.set_gates((False, True))
+    model.unet.gates = (False, True)
+    model.calibrate()
     assert torch.equal(fresh(images(1)).anomaly_map, model(images(1)).anomaly_map)
 
 

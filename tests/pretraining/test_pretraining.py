@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomalib_ear.method.attention import BUNDLED_WEIGHTS, load_attention, read_weights
@@ -226,8 +227,7 @@ def test_fires_on_digits_of_the_test_split(mnist_root: Path, polarity: int, *, b
     """Digits pasted at random onto a large noisy canvas are attended more than the noise."""
     canvas, strokes = digit_canvas(load_mnist(mnist_root, train=False)[0], polarity=polarity, brushed=brushed)
     attention = load_attention()(canvas)
-    below, above = (np.sort(attention[mask].numpy()) for mask in (~strokes, strokes))
-    assert np.searchsorted(below, above).mean() / len(below) > AUROC_BOUND
+    assert roc_auc_score(strokes.flatten(), attention.flatten()) > AUROC_BOUND
 
 
 def digit_canvas(digits: Tensor, *, polarity: int, brushed: bool) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as arrow_dataset
 from numpy.typing import NDArray
-from pyarrow import compute, fs, parquet
+from pyarrow import fs, parquet
 
-from anomalib_ear.deploy.command import say
+from anomalib_ear.deploy.command import say_left_out
 from anomalib_ear.deploy.photographs import as_text, find
+from anomalib_ear.deploy.scores import check_run
 from anomalib_ear.images import SUFFIXES
 
 # Rows that are listed or counted at a time.
@@ -34,8 +34,8 @@ _PHOTOGRAPHS = pa.schema(
 )
 
 
-class Photograph(NamedTuple):
-    """A photograph in the archive.
+class Entry(NamedTuple):
+    """A photograph in the archive's listing.
 
     Attributes:
         path: Path under the input, as UTF-8 (see ``as_text``).
@@ -78,7 +78,7 @@ class Archive:
             msg = f"--input {source} is no folder: give a folder or the URI of one."
             raise NotADirectoryError(msg)
 
-    def photographs(self) -> Iterator[Photograph]:
+    def photographs(self) -> Iterator[Entry]:
         """List the photographs: a folder as ``infer`` searches it, a URI without opening any file.
 
         Raises:
@@ -87,11 +87,9 @@ class Archive:
         if not self._is_uri:
             found = find(self.root)
             self.unreachable = found.unreachable
-            for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
-                for text in texts:
-                    say(f"{kind}: {text}", sys.stderr)
+            say_left_out(found)
             for name, file in found.files.items():
-                yield Photograph(as_text(name), *_size_and_time(file))
+                yield Entry(as_text(name), *_size_and_time(file))
             return
         folders = [self.root]
         while folders:
@@ -100,7 +98,7 @@ class Archive:
                     folders.append(entry.path)
                 elif Path(entry.path).suffix.lower() in SUFFIXES:
                     time = None if entry.mtime_ns is None else entry.mtime_ns // 1000
-                    yield Photograph(entry.path.removeprefix(self.root).lstrip("/"), entry.size, time)
+                    yield Entry(entry.path.removeprefix(self.root).lstrip("/"), entry.size, time)
 
     @contextmanager
     def file(self, path: str, folder: Path) -> Iterator[Path]:
@@ -132,9 +130,8 @@ class Table:
         run: What scores depend on; must be the same when a table goes on.
 
     Raises:
-        FileExistsError: If the table was begun in another way.
         OSError: If there is no such file system, or it cannot be written.
-        ValueError: If pyarrow does not know the file system.
+        ValueError: If the table was begun in another way, or pyarrow does not know the file system.
     """
 
     def __init__(self, output: str, run: dict[str, Any]) -> None:
@@ -153,14 +150,10 @@ class Table:
         if not self._exists(self._note):
             if self._exists(self.scores):
                 msg = f"{output} has scores but no run.json, which says how they were made: give another --output."
-                raise FileExistsError(msg)
+                raise ValueError(msg)
             return
         with self.files.open_input_stream(self._note) as stream:
-            before = json.loads(stream.read())
-        changed = [name for name in self._run if before.get(name) != self._run[name]]
-        if changed:
-            msg = f"{output} was begun with another {' and '.join(changed)}: give the same, or another --output."
-            raise FileExistsError(msg)
+            check_run(self._note, stream.read(), self._run)
 
     def begin(self, model: Path) -> None:
         """Note how the table is begun, with the model, which every worker takes from here."""
@@ -176,8 +169,8 @@ class Table:
     def _exists(self, path: str) -> bool:
         return bool(self.files.get_file_info(path).type != fs.FileType.NotFound)
 
-    def list(self, photographs: Iterator[Photograph]) -> NDArray[np.int64]:
-        """Write down which photographs there are; returns their ids."""
+    def list(self, photographs: Iterator[Entry]) -> NDArray[np.int64]:
+        """Write down which photographs there are; returns their ids, sorted."""
         ids: list[NDArray[np.int64]] = []
         first = next(photographs, None)
         if first is None:
@@ -190,17 +183,21 @@ class Table:
                 ids.append(np.array([photograph.id for photograph in chunk]))
                 columns = (ids[-1], *zip(*chunk, strict=True))
                 writer.write_table(pa.table(dict(zip(_PHOTOGRAPHS.names, columns, strict=True)), _PHOTOGRAPHS))
-        return np.concatenate(ids)
+        known = np.concatenate(ids)
+        known.sort()
+        return known
 
     def counts(self, ids: NDArray[np.int64]) -> Counter[str | None]:
-        """Count the rows of photographs by their label, ``None`` for those without a score."""
+        """Count the rows of photographs, by their sorted ids, by label: ``None`` for those without a score."""
         counts: Counter[str | None] = Counter()
         if not self._exists(self.scores):
             return counts
-        rows = arrow_dataset.dataset(self.scores, filesystem=self.files, format="parquet", schema=None)
-        wanted = pa.array(ids)
+        rows = arrow_dataset.dataset(self.scores, filesystem=self.files, format="parquet")
         for batch in rows.to_batches(columns=["id", "label"]):
-            labels = batch.filter(compute.is_in(batch["id"], wanted))["label"]
+            found = batch["id"].to_numpy()
+            # pyarrow's own `is_in` would hash all ids anew for each batch.
+            places = np.searchsorted(ids, found).clip(max=len(ids) - 1)
+            labels = batch.filter(pa.array(ids[places] == found))["label"]
             counts.update({pair["values"].as_py(): pair["counts"].as_py() for pair in labels.value_counts()})
         return counts
 

@@ -3,7 +3,7 @@
 
 """Score an archive of photographs on one machine or many, with Ray Data.
 
-python -m anomalib_ear.bulk --model model.xml --input FOLDER --output FOLDER
+    python -m anomalib_ear.bulk --model model.xml --input FOLDER --output FOLDER
 
 Ray Data hands out the work, does again what a lost worker had, and notes which photographs have a row. Decoding, resize
 and scores are those of the line. Photographs and table are in :mod:`anomalib_ear.deploy.archive`; only here is ray
@@ -28,9 +28,10 @@ import ray.data
 from ray.data.checkpoint import CheckpointConfig
 
 from anomalib_ear.deploy.archive import MODEL, Archive, Table, file_system
-from anomalib_ear.deploy.command import check_output, fail, run_command, say
+from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say
+from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction
-from anomalib_ear.deploy.threads import in_order
+from anomalib_ear.deploy.threads import available_cores, in_order
 
 # Photographs of one Parquet file: what a worker that is lost has scored for nothing, and what pays for handing it out.
 _MIN_PART, _MAX_PART = 16, 1000
@@ -38,8 +39,6 @@ _MIN_PART, _MAX_PART = 16, 1000
 _PARTS_PER_WORKER = 8
 # Photographs that a worker fetches at a time from a remote file system, whose answers take longer than scores.
 _FETCHED_AT_A_TIME = 16
-# Processes ended by Ctrl-C have this status.
-_INTERRUPTED = 130
 # Cores that Ray Data's own steps ask for and hardly use: listing, and leaving out what has a row.
 _CLERKS = 2
 # Seconds in which a Ray cluster must answer.
@@ -115,7 +114,7 @@ def bulk(
     DeployedModel(model, "throughput", precision, threshold)  # says what is wrong with it before anything is begun
     source, output = (place if "://" in place else str(Path(place).resolve()) for place in (input, output))
     archive = Archive(source)
-    run = {"model": DeployedModel.digest(model), "input": source, "threshold": threshold, "precision": precision}
+    run = {"model": digest(model), "input": source, "threshold": threshold, "precision": precision}
     table = Table(output, run)
     with _cluster(address) as workers:
         ids = table.list(archive.photographs())
@@ -164,7 +163,7 @@ def _cluster(address: str) -> Iterator[int]:
         address = os.environ.get("RAY_ADDRESS", address)
     if address not in {"auto", "local"}:
         _insist_on_answer(address)
-    cores = len(os.sched_getaffinity(0)) + _CLERKS if address == "local" else None
+    cores = available_cores() + _CLERKS if address == "local" else None
     # For the workers: each of their threads would have up to eight heaps per core to itself, and memory would grow.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
@@ -204,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run_command(bulk, arguments)
     except KeyboardInterrupt:
         say("Interrupted; the same command goes on.", sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
         return fail(f"{reason}. Once that is mended, the same command goes on.")

@@ -6,11 +6,15 @@
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 import jsonargparse
 
-from anomalib_ear.deploy.photographs import as_one_line
+from anomalib_ear.deploy.photographs import Found, as_one_line
+
+# Status of processes that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 def say(text: str, file: TextIO | None = None) -> None:
@@ -24,15 +28,26 @@ def fail(text: str) -> int:
     return 2
 
 
+def say_left_out(found: Found) -> None:
+    """Name what a search left out, and where it could not search."""
+    for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
+        for text in texts:
+            say(f"{kind}: {text}", sys.stderr)
+
+
 def check_output(output: str) -> None:
-    """Refuse an output that nobody named, such as a variable of the shell that is not set.
+    """Refuse an output that is no folder, or that nobody named, such as a variable of the shell that is not set.
 
     Raises:
+        NotADirectoryError: If it is a file.
         ValueError: If it is empty.
     """
-    if not output:
+    if not output.strip():
         msg = "--output is empty: give a folder."
         raise ValueError(msg)
+    if Path(output).exists() and not Path(output).is_dir():
+        msg = f"--output {output} is a file: give a folder."
+        raise NotADirectoryError(msg)
 
 
 def run_command(function: Callable[..., int], arguments: list[str] | None = None) -> int:

@@ -22,18 +22,20 @@ from numpy.typing import NDArray
 # What is compared beside the score; see ``measure``.
 QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness", "row", "column")
 SCORE, ALARMS = "score", "alarms"
-# An exported model notes them by these letters and the quantity's name.
+# An exported model notes them by the quantity's name with this prefix.
 GOOD = "good_"
 # Photographs that are compared: the last ones, and how many there must be.
 WINDOW, ENOUGH_PHOTOGRAPHS = 200, 100
-# Good images that there must be.
-ENOUGH_IMAGES = 20
+# Values of good images that there must be.
+MIN_GOOD_VALUES = 20
 # By how much the share of pairs in which the later one is larger may differ from a half: wide, because good parts that
 # are made later are never quite those of training.
 BOUND = 0.25
-# How many more of the last photographs, as a share, may lie above the threshold than good ones do, of which that is 5 %
-# by design. Where 8 % of good parts do, one window of a thousand has as many by chance.
-ALARMS_BY_DESIGN, MORE_ALARMS = 0.05, 0.09
+# Share of good parts that lie above the trained threshold, by design.
+FALSE_ALARMS = 0.05
+# How many more of the last photographs, as a share, may lie above it. Where 8 % of good parts do, one window of a
+# thousand has as many by chance.
+MORE_ALARMS = 0.09
 
 
 def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
@@ -68,7 +70,7 @@ class DriftWatch:
 
     Args:
         good: Values of good images by the quantity's name, as the model notes them. Quantities of fewer than
-            ``ENOUGH_IMAGES`` are not compared.
+            ``MIN_GOOD_VALUES`` are not compared.
         threshold: Score above which a part is defective.
 
     Attributes:
@@ -76,7 +78,7 @@ class DriftWatch:
     """
 
     def __init__(self, good: Mapping[str, Sequence[float]], threshold: float = 0.5) -> None:
-        self._good = {name: sorted(values) for name, values in good.items() if len(values) >= ENOUGH_IMAGES}
+        self._good = {name: sorted(values) for name, values in good.items() if len(values) >= MIN_GOOD_VALUES}
         self._last = {name: deque[float](maxlen=WINDOW) for name in self._good}
         self._threshold = threshold
         self.is_on = bool(self._good)
@@ -122,7 +124,7 @@ class DriftWatch:
         if SCORE not in self._good:
             return False
         good = self._good[SCORE]
-        share = max(self._alarms(good) / len(good), ALARMS_BY_DESIGN) + MORE_ALARMS
+        share = max(self._alarms(good) / len(good), FALSE_ALARMS) + MORE_ALARMS
         return self._alarms(self._last[SCORE]) > share * WINDOW  # with fewer photographs chance would do more
 
     def _exceeding(self, name: str) -> float:

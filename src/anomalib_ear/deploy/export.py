@@ -160,6 +160,7 @@ class EarExportMixin(ExportMixin):
                     raise ValueError(msg)
                 images = CalibrationImages(datamodule, self.pre_processor)
                 self._insist_on_training_data(images)
+                arguments["datamodule"] = images  # the host passes them on to `_compress_ov_model`
                 self.model, self.post_processor = recalibrate(*trained, images, size)
             try:
                 # The ONNX model in between is gone when this is done. OpenVINO before 2026.2 looks whether it is one of
@@ -189,12 +190,12 @@ class EarExportMixin(ExportMixin):
         self,
         model: openvino.Model,
         compression_type: CompressionType | None = None,
-        datamodule: AnomalibDataModule | None = None,
+        datamodule: AnomalibDataModule | CalibrationImages | None = None,
         *args: Any,  # noqa: ANN401  # the host's
     ) -> openvino.Model:
-        """Compress as anomalib does, except for ``INT8_PTQ``."""
-        if compression_type == CompressionType.INT8_PTQ and datamodule and isinstance(self.pre_processor, PreProcessor):
-            return quantize(model, CalibrationImages(datamodule, self.pre_processor))
+        """Compress as anomalib does, except for ``INT8_PTQ``, which has its images already."""
+        if isinstance(datamodule, CalibrationImages):
+            return quantize(model, datamodule)
         return super()._compress_ov_model(model, compression_type, datamodule, *args)
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:  # noqa: ANN401  # the host's
@@ -252,16 +253,18 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
     """Return the metadata of a model.
 
     Args:
-        post_processor: anomalib's, with the thresholds of the validation data, NaN where there were none. Ear's knows
-            what good images score, too.
+        post_processor: Ear's, with the thresholds of the validation data, NaN where there were none, and what good
+            images score; of another one, or without normalisation, there is nothing to note.
         good_images: Some of the training images, ``(K, 3, H, W)``, uint8, from which the line tells whether light or
             camera have changed.
     """
     # Validation and test run in float32 on every machine; only the U-Net's training steps do not.
     metadata = {"precision": "f32"}
-    for kind in ("image", "pixel"):
-        threshold = getattr(post_processor, f"{kind}_threshold", None)
-        if threshold is not None and not threshold.isnan():
+    # Of Ear's own normalisation alone: by its thresholds the line undoes it.
+    own = hasattr(post_processor, "good_scores") and getattr(post_processor, "enable_normalization", False)
+    for kind in ("image", "pixel") if own else ():
+        threshold = getattr(post_processor, f"{kind}_threshold")
+        if not threshold.isnan():
             metadata[f"{kind}_threshold"] = repr(float(threshold))
     good: dict[str, list[float]] = {name: [] for name in QUANTITIES}
     for image in good_images.cpu().numpy():

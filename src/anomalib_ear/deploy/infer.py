@@ -3,7 +3,7 @@
 
 """Score photographs with an exported model, on the line.
 
-python -m anomalib_ear.infer --model model.xml --input FOLDER --output FOLDER
+    python -m anomalib_ear.infer --model model.xml --input FOLDER --output FOLDER
 
 Imports neither torch nor anomalib.
 """
@@ -22,18 +22,16 @@ from typing import Literal
 import jsonargparse
 from tqdm import tqdm
 
-from anomalib_ear.deploy.command import check_output, fail, run_command, say
+from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say, say_left_out
 from anomalib_ear.deploy.drift import SCORE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
+from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
 from anomalib_ear.deploy.pictures import CannotWriteError
 from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold
-from anomalib_ear.deploy.scores import COLUMNS, ScoreTable
+from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
 from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
-
-# Processes ended by Ctrl-C have this status.
-_INTERRUPTED = 130
 
 
 def infer(
@@ -71,9 +69,6 @@ def infer(
     check_threshold(threshold)
     check_output(output)
     folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        msg = f"--output {output} is a file: give a folder."
-        raise NotADirectoryError(msg)
     if watch and not (input and Path(input).is_dir()):
         msg = f"--watch true watches a folder, and --input {input!r} is none: give one that exists."
         raise NotADirectoryError(msg)
@@ -81,9 +76,9 @@ def infer(
         found = None if watch else find(input)
         deployed = DeployedModel(model, hint, precision, threshold)
         line = Line(deployed, folder, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
-        run = {"model": DeployedModel.digest(model), "threshold": threshold, "precision": precision}
+        run = {"model": digest(model), "threshold": threshold, "precision": precision}
         with closing(ScoreTable(folder, run, resume=resume or watch)) as table:
-            inspection = _Inspection(line, table)
+            inspection, again = _Inspection(line, table), "the same command" if watch else "--resume true"
             try:
                 if found is None:
                     inspection.watch(Path(input), stop)
@@ -91,13 +86,13 @@ def infer(
                     inspection.score(found, resume=resume)
             except KeyboardInterrupt:
                 stop.interrupted = True
-                say(f"Interrupted; {'the same command' if watch else '--resume true'} goes on.", sys.stderr)
+                say(f"Interrupted; {again} goes on.", sys.stderr)
             except (OSError, sqlite3.Error) as error:
-                again = "the same command" if watch else "--resume true"
-                msg = f"{error} {table.path} has the scores until then; once that is mended, {again} goes on."
+                reason = str(error).rstrip(".")
+                msg = f"{reason}. {table.path} has the scores until then; once that is mended, {again} goes on."
                 raise OSError(msg) from error
     inspection.tell()
-    return _INTERRUPTED if stop.interrupted else int(inspection.num_failed > 0)
+    return INTERRUPTED if stop.interrupted else int(inspection.num_failed > 0)
 
 
 class _Stop(Event):
@@ -151,9 +146,7 @@ class _Inspection:
 
     def score(self, found: Found, *, resume: bool) -> None:
         """Score photographs, without those that have scores if the table goes on."""
-        for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
-            for text in texts:
-                say(f"{kind}: {text}", sys.stderr)
+        say_left_out(found)
         self._failures += found.unreachable
         self.num_failed = len(self._failures)
         files = _to_do(self.line, self.table, found.files) if resume else found.files
@@ -167,16 +160,17 @@ class _Inspection:
 
     def watch(self, folder: Path, stop: Event) -> None:
         """Score the photographs of a folder, those that are there and those that appear, until the event is set."""
-        seen = Seen((row[0], row[COLUMNS.index("sha256")]) for row in self.table.rows())
-        watch = Watch(folder, seen, stop, lambda text: say(text, sys.stderr))
-        say(f"Watching {folder}; Ctrl-C or SIGTERM ends it. Scores: {self.table.path}")
-        try:
-            with closing(in_order(self.line.look, watch, self.line.model.num_threads)) as results:
-                for result in results:
-                    if isinstance(result, tuple):
-                        self._take(watch, *result)
-        finally:
-            self.num_failed = seen.failed
+        digests = ((row[0], row[COLUMNS.index("sha256")]) for row in self.table.rows())
+        with closing(Seen(digests)) as seen:
+            watch = Watch(folder, seen, stop, lambda text: say(text, sys.stderr))
+            say(f"Watching {folder}; Ctrl-C or SIGTERM ends it. Scores: {self.table.path}")
+            try:
+                with closing(in_order(self.line.look, watch, self.line.model.num_threads)) as results:
+                    for result in results:
+                        if isinstance(result, tuple):
+                            self._take(watch, *result)
+            finally:
+                self.num_failed = seen.failed
 
     def _take(self, watch: Watch, arrival: Arrival, result: Scores | Exception | None) -> None:
         """Bring the table up to what was found of a photograph."""
@@ -202,13 +196,12 @@ class _Inspection:
         """Append a row."""
         part = scores.prediction
         self._counts[part.label] += 1
-        raw = "" if part.raw_score is None else f"{part.raw_score:.6f}"
         changed = self._drift.add({SCORE: part.score} | scores.light)
         if changed and not self._is_drift_said:
             self._is_drift_said = True
             tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
         drift = "" if changed is None else changed or "no"
-        self.table.append((as_text(scores.path), raw, f"{part.score:.6f}", part.label, scores.digest, drift))
+        self.table.append((*as_row(scores.path, part.raw_score, part.score, part.label, scores.digest), drift))
 
     def tell(self) -> None:
         """Say how it went."""
@@ -249,7 +242,3 @@ def main(arguments: list[str] | None = None) -> int:
         return run_command(infer, arguments)
     except (OSError, ValueError, jsonargparse.ArgumentError) as error:
         return fail(str(error))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

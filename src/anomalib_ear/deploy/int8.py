@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -57,18 +58,17 @@ class CalibrationImages:
     """
 
     def __init__(self, datamodule: AnomalibDataModule, pre_processor: PreProcessor) -> None:
-        datamodule.setup("fit")
+        self._transform = cast("nn.Module", pre_processor.transform)
+        # As before training, when the data take the model's resize from their trainer.
+        trainer, asked = datamodule.trainer, SimpleNamespace(pre_processor=pre_processor)
+        datamodule.trainer = SimpleNamespace(model=asked)  # type: ignore[assignment]
+        try:
+            datamodule.setup("fit")
+        finally:
+            datamodule.trainer = trainer
         self.datamodule = datamodule
         self.train = datamodule.train_data
         self.validated: AnomalibDataset | None = getattr(datamodule, "val_data", None)
-        self._transform = cast("nn.Module", pre_processor.transform)
-        # As the host does before training: the model's resize replaces one of the data's own.
-        for dataset, augmentations in (
-            (self.train, datamodule.train_augmentations),
-            (self.validated, datamodule.val_augmentations),
-        ):
-            if dataset is not None:
-                datamodule._update_subset_augmentations(dataset, augmentations, self._transform)
 
     def __len__(self) -> int:
         return len(self.train)

@@ -3,6 +3,7 @@
 
 """An exported model's two files: read, checked, and what they note. Needs only openvino."""
 
+import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,11 @@ def read_model(path: Path) -> openvino.Model:
         msg = f"{path} has inputs of shape {', '.join(shapes)}, an anomaly model has one of [N,3,H,W]."
         raise ValueError(msg)
     return model
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a model's two files together, hexadecimal."""
+    return hashlib.sha256(path.read_bytes() + path.with_suffix(".bin").read_bytes()).hexdigest()
 
 
 @contextmanager

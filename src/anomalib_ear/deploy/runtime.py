@@ -3,7 +3,6 @@
 
 """An exported model where it is used: neither torch nor anomalib, only openvino, numpy and pillow."""
 
-import hashlib
 import math
 import os
 from collections.abc import Generator, Iterable
@@ -20,12 +19,14 @@ from PIL import Image
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.deploy.graph import take_out_resize
 from anomalib_ear.deploy.model_file import metadata, numbers, one_line, read_model
-from anomalib_ear.deploy.threads import in_order
+from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.images import read_image
 
 # A file's path, or pixels (H, W) or (H, W, 3) in RGB: uint8, uint16, or floats in [0, 1].
 Photograph: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 Label: TypeAlias = Literal["good", "defective"]
+
+_PIXELS = "pixels must be (H, W) or (H, W, 3), uint8 or uint16 of full range or floats in [0, 1]"
 
 # OpenVINO makes its table of types at the first use, and two threads whose first use comes at once wait for each other
 # forever. Nobody can be here twice at once.
@@ -115,15 +116,10 @@ class DeployedModel:
             msg = f"this CPU computes {computed} where precision {precision} is asked for: give {computed}."
             raise ValueError(msg)
         self.num_requests: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self.num_threads = self.num_requests + (cores or os.cpu_count() or 1)
+        self.num_threads = self.num_requests + (cores or available_cores())
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(self.num_requests):
             self._idle.put(compiled.create_infer_request())
-
-    @staticmethod
-    def digest(path: Path) -> str:
-        """Return the SHA-256 of a model's two files."""
-        return hashlib.sha256(path.read_bytes() + path.with_suffix(".bin").read_bytes()).hexdigest()
 
     def predict(self, photograph: Photograph) -> Prediction:
         """Score a photograph.
@@ -250,9 +246,6 @@ def check_threshold(threshold: float) -> None:
         raise ValueError(msg)
 
 
-_PIXELS = "pixels must be (H, W) or (H, W, 3), uint8 or uint16 of full range or floats in [0, 1]"
-
-
 def _read_photograph(path: object) -> NDArray[Any]:
     """Read a file; see ``DeployedModel.predict`` for what is raised."""
     if not isinstance(path, str | os.PathLike):
@@ -282,6 +275,6 @@ def _checked(pixels: NDArray[Any]) -> NDArray[Any]:
         return pixels.astype(dtype, copy=False)
     least, most = pixels.min(), pixels.max()
     if not (least >= 0 and most <= 1):  # false for NaN
-        msg = f"{_PIXELS}, got floats from {least:g} to {most:g}."
+        msg = f"{_PIXELS}, got floats from {float(least)} to {float(most)}."
         raise ValueError(msg)
     return pixels.astype(np.float32, copy=False)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from anomalib_ear.deploy.files import replace
+from anomalib_ear.deploy.photographs import as_text
 
 COLUMNS = ("path", "raw_score", "normalised_score", "label", "sha256")
 # The line's table also says what has changed since training, as far as the photographs until then tell.
@@ -45,7 +46,11 @@ class ScoreTable:
         if self.path.exists() and not resume:
             msg = f"{self.path} is there already: go on with it by --resume true, or give another --output."
             raise FileExistsError(msg)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"--output {folder} cannot be made: {error.strerror}."
+            raise OSError(msg) from error
         self._lock = FileLock(self.path.with_suffix(".lock"))
         try:
             self._lock.acquire(timeout=0)
@@ -60,13 +65,13 @@ class ScoreTable:
 
     def _open(self, run: dict[str, Any]) -> None:
         """Begin a table, or go on with the one that is there."""
-        rows: dict[str, list[str]] = {}
+        note = self.path.with_suffix(".json")
         if self.path.exists():
-            self._check(run)
-            rows = {row[0]: row for row in self._read()}
+            check_run(note, note.read_bytes() if note.exists() else b"", run)
+            self._write(self._whole_rows())
         else:
-            replace(self.path.with_suffix(".json"), (json.dumps(run, indent=2) + "\n").encode())
-        self._write(rows.values())
+            replace(note, (json.dumps(run, indent=2) + "\n").encode())
+            self._write([])
 
     def close(self) -> None:
         """Let others open the table."""
@@ -98,41 +103,76 @@ class ScoreTable:
         if names:
             self._write(row for row in self.rows() if row[0] not in names)
 
-    def _check(self, run: dict[str, Any]) -> None:
-        """Raise an error if the table was begun in another way."""
-        note = self.path.with_suffix(".json")
-        try:
-            before = json.loads(note.read_text(encoding="utf-8"))
-            changed = [name for name in run if before.get(name) != run[name]]
-        except (OSError, ValueError, AttributeError) as error:
-            msg = f"{note} does not say how {self.path} was begun: give another --output."
-            raise ValueError(msg) from error
-        if changed:
-            msg = f"{self.path} was begun with another {' and '.join(changed)}: give the same, or another --output."
-            raise ValueError(msg)
+    def _whole_rows(self) -> Iterator[list[str]]:
+        """Read the rows one by one, without the torn one that a machine leaves when it loses power.
 
-    def _read(self) -> list[list[str]]:
-        """Read the rows, without the torn one that a machine leaves when it loses power."""
-        data = self.path.read_bytes()
+        Raises:
+            ValueError: If one of them is no row.
+        """
+        last: list[str] | None = None
         try:
-            text = data[: data.rfind(b"\n") + 1].decode()
-            header, *rows = csv.reader(io.StringIO(text, newline=""), strict=False)
-        except (UnicodeDecodeError, ValueError, csv.Error) as error:
+            with self.path.open("rb") as file:
+                rows = csv.reader(line.decode() for line in file if line.endswith(b"\n"))
+                self._check_columns(next(rows, []))
+                for row in rows:
+                    if last is not None:
+                        self._check_length(last)
+                        yield last
+                    last = row
+        except (UnicodeDecodeError, csv.Error) as error:
             msg = f"{self.path} is damaged ({error}): give another --output."
             raise ValueError(msg) from error
-        if rows and len(rows[-1]) < len(LINE_COLUMNS):  # torn inside a name that has a line break
-            del rows[-1]
-        if tuple(header) != LINE_COLUMNS or any(len(row) != len(LINE_COLUMNS) for row in rows):
+        if last is not None and len(last) >= len(LINE_COLUMNS):  # else it is torn inside a name that has a line break
+            self._check_length(last)
+            yield last
+
+    def _check_columns(self, header: list[str]) -> None:
+        if not header:
+            msg = f"{self.path} is damaged (it is empty): give another --output."
+            raise ValueError(msg)
+        if tuple(header) != LINE_COLUMNS:
             msg = (
                 f"{self.path} has the columns {','.join(header)}, maybe of another version; "
                 f"this one writes {','.join(LINE_COLUMNS)}: give another --output."
             )
             raise ValueError(msg)
-        return rows
+
+    def _check_length(self, row: list[str]) -> None:
+        if len(row) != len(LINE_COLUMNS):
+            msg = f"{self.path} is damaged (a row has {len(row)} values): give another --output."
+            raise ValueError(msg)
 
     def _write(self, rows: Iterable[Sequence[str]]) -> None:
         """Write the table as a whole."""
         replace(self.path, (encode([row]) for row in chain([LINE_COLUMNS], rows)))
+
+
+def as_row(path: Path, raw_score: float | None, score: float, label: str, digest: str) -> tuple[str, ...]:
+    """Write a row of ``COLUMNS``; a raw score that is not known stays empty."""
+    return as_text(path), "" if raw_score is None else f"{raw_score:.6f}", f"{score:.6f}", label, digest
+
+
+def check_run(place: object, note: bytes, run: dict[str, Any]) -> None:
+    """Check that a table goes on as it was begun.
+
+    Args:
+        place: File or URI of the note, for the error.
+        note: What it holds, JSON.
+        run: What scores depend on now.
+
+    Raises:
+        ValueError: If the note is damaged, or says something else.
+    """
+    try:
+        before = json.loads(note)
+        changed = [name for name in run if before.get(name) != run[name]]
+    except (ValueError, AttributeError) as error:
+        msg = f"{place} does not say how the scores beside it were begun: give another --output."
+        raise ValueError(msg) from error
+    if changed:
+        other = " and ".join(changed)
+        msg = f"the scores beside {place} were begun with another {other}: give the same, or another --output."
+        raise ValueError(msg)
 
 
 def encode(rows: Iterable[Sequence[str]]) -> bytes:

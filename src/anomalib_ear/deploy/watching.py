@@ -75,7 +75,12 @@ class Seen:
         self._base.execute(
             "CREATE TABLE seen (name TEXT PRIMARY KEY, stamp TEXT, digest TEXT, failed INTEGER DEFAULT 0) WITHOUT ROWID"
         )
-        self._base.executemany("INSERT INTO seen (name, digest) VALUES (?, ?)", digests)
+        # Of several rows of one photograph, which only others write, the last one counts.
+        self._base.executemany("INSERT OR REPLACE INTO seen (name, digest) VALUES (?, ?)", digests)
+
+    def close(self) -> None:
+        """Take the database away."""
+        self._base.close()
 
     def stamp(self, name: str) -> str | None:
         """Return how a file was when it was last looked at."""

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import Resize, Transform
 from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.photographs import Search
-from anomalib_ear.images import SUFFIXES, read_mask, read_mask_size, read_size
+from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_mask, read_mask_size, read_size
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,8 @@ _TOLERANCE = 1.05
 _MULTIPLE = 64
 # An advised size may have this many times the area that was asked for.
 _MAX_GROWTH = 3
-# Share of a picture that no defects mark in most masks.
-_MUCH = 0.5
-# Folders of masks, as users name them.
-_MASK_FOLDERS = ("masks", "mask", "ground_truth")
+# A mask that marks a larger share of its picture may be inverted.
+_MAX_MARKED = 0.5
 
 Size = tuple[int, int]
 
@@ -68,6 +66,17 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
         _warn_of_other_files(datamodule)
         if datamodule.mask_dir is None:
             _warn_of_masks(datamodule)
+
+
+def check_photographs(dataset: Any) -> None:  # noqa: ANN401  anybody's
+    """Check the headers of the photographs that ``predict`` shall score; of other data sets nothing is checked.
+
+    Raises:
+        OSError: If a photograph cannot be read; names it.
+        ValueError: If what a file holds is not one photograph; names it.
+    """
+    for path in getattr(dataset, "image_filenames", ()):
+        read_size(path)
 
 
 def _check_labels(subsets: Iterable[AnomalibDataset]) -> None:
@@ -115,7 +124,7 @@ def _warn_of_strange_masks(masks: Iterable[str]) -> None:
     """Name masks that mark nothing, or seem to be inverted: figures of such look plausible."""
     shares = {mask: float((read_mask(mask) > 0).mean()) for mask in masks}
     empty = [mask for mask, share in shares.items() if share == 0]
-    full = [mask for mask, share in shares.items() if share > _MUCH]
+    full = [mask for mask, share in shares.items() if share > _MAX_MARKED]
     if empty:
         logger.warning("%d masks of defective photographs mark nothing, such as '%s'.", len(empty), empty[0])
     if 2 * len(full) > len(shares):
@@ -134,7 +143,7 @@ def _warn_of_other_files(datamodule: Folder) -> None:
             files = search.photographs(list(search.match(folder, ("**", "*"))))
             for text in search.left_out():
                 logger.warning("In '%s' is left out: %s.", folder, text)
-            masks = [file for file in files if set(file.relative_to(folder).parts[:-1]) & set(_MASK_FOLDERS)]
+            masks = [file for file in files if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)]
             if masks:
                 logger.warning("%d files like '%s' are taken for photographs: are they masks?", len(masks), masks[0])
 
@@ -185,6 +194,6 @@ def advise_size(photograph: Size, area: int) -> Size:
 
 
 def _warn_of_masks(datamodule: Folder) -> None:
-    for name in _MASK_FOLDERS:
+    for name in MASK_FOLDERS:
         if datamodule.root is not None and (folder := Path(datamodule.root, name)).is_dir():
             logger.warning("The masks in '%s' are not used; --data.mask_dir %s has them used.", folder, name)

@@ -9,7 +9,8 @@ Masking" (arXiv 2310.04010).
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence, Sized
+import math
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, cast
 
 import torch
@@ -36,9 +37,9 @@ from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export, share_run_folder
 from anomalib_ear.host.report import ReportCallback
-from anomalib_ear.host.training import TrainingCallback, check_precision, limit_epochs, one_cycle, progress
+from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
-from anomalib_ear.method.attention import load_attention
+from anomalib_ear.method.attention import DINO, load_attention
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.model import EarModel, build_model
 from anomalib_ear.method.spaces import DEFAULT, PIXELS
@@ -47,9 +48,6 @@ from anomalib_ear.method.variation import Strengths
 __all__ = ["Ear"]
 
 logger = logging.getLogger(__name__)
-
-# Attentions whose weights may have to be downloaded.
-DOWNLOADED = frozenset({"dino", "dino8"})
 
 # What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
@@ -109,6 +107,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
 
     Raises:
+        TypeError: If the variation is neither a truth value nor strengths by name.
         ValueError: If an argument is outside its range, or a checkpoint was trained with other arguments.
         FileNotFoundError: When training starts, if the attention's weights are missing.
     """
@@ -135,11 +134,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         visualizer: Visualizer | bool = True,
     ) -> None:
         if image_size is not None and pre_processor is not True:
-            msg = f"image_size={list(image_size)} and pre_processor exclude each other: give the size to the latter."
+            msg = f"image_size={image_size} and pre_processor exclude each other: give the size to the latter."
             raise ValueError(msg)
-        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):  # height and width
-            msg = f"image_size must be two positive numbers of pixels, height and width, got {list(image_size)}."
-            raise ValueError(msg)
+        check_arguments(locals())
         refuse_unused(locals())
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
@@ -180,19 +177,20 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
         Raises:
             FileNotFoundError: If the file of the attention's weights is missing.
-            ValueError: For a precision that would convert the network, or a file of other weights.
+            ValueError: For a precision that would convert the network, a callback that would average its weights, or a
+                file of other weights.
         """
         AnomalibModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
         if trainer is None:
             return
-        check_precision(trainer)
+        check_trainer(trainer)
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if limit_epochs(trainer):
             logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", trainer.max_epochs)
         self._is_resumed, self._first_epoch, self._seeded_epoch = False, trainer.current_epoch, None
         attention = self.model.space.attention_name
-        if not self._has_weights and attention is not None and attention not in DOWNLOADED:
+        if not self._has_weights and attention is not None and attention not in DINO:
             load_attention(attention)
 
     def configure_callbacks(self) -> Sequence[Callback]:
@@ -394,6 +392,38 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def configure_visualizer(cls) -> EarVisualizer:
         """Pictures of each step of the method."""
         return EarVisualizer()
+
+
+def check_arguments(arguments: dict[str, Any]) -> None:
+    """Check what the network does not check when it is built.
+
+    Args:
+        arguments: All of the constructor's, by name.
+
+    Raises:
+        TypeError: If the variation is neither a truth value nor strengths by name.
+        ValueError: If a number is outside its range; names the argument.
+    """
+    size, rate, seed, epochs = (arguments[name] for name in ("image_size", "learning_rate", "seed", "max_epochs"))
+    if size is not None and not (
+        isinstance(size, Sequence)
+        and len(size) == 2  # height and width
+        and all(isinstance(side, int) and side >= 1 for side in size)
+    ):
+        msg = f"image_size must be two positive whole numbers of pixels, height and width, got {size}."
+        raise ValueError(msg)
+    if not 0 < rate < math.inf:
+        msg = f"learning_rate must be above 0, got {rate}."
+        raise ValueError(msg)
+    if seed is not None and not 0 <= seed < 2**32:
+        msg = f"seed must be from 0 to {2**32 - 1}, or null for a new one each time, got {seed}."
+        raise ValueError(msg)
+    if epochs is not None and epochs < 1:
+        msg = f"max_epochs must be 1 or more, got {epochs}."
+        raise ValueError(msg)
+    if not isinstance(variation := arguments["variation"], bool | Mapping):
+        msg = f"variation must be true, false, or strengths by name such as {{'blur': 1}}, got {variation!r}."
+        raise TypeError(msg)
 
 
 def refuse_unused(arguments: dict[str, Any]) -> None:

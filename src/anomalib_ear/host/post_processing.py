@@ -20,12 +20,10 @@ from scipy.stats import betabinom
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
+from anomalib_ear.deploy.drift import FALSE_ALARMS
 from anomalib_ear.host.metrics import F1AdaptiveThreshold
 from anomalib_ear.method.place_statistics import take_sizes
 
-# Share of good images that alarm where the validation data has no others. The host takes their highest score. A single
-# image decides it, and the more images there are, the higher it is and the less is found.
-FALSE_ALARMS = 0.05
 # Fewer good images than these have no score that so few new ones exceed: even their highest is exceeded more often.
 ENOUGH_IMAGES = math.ceil(1 / FALSE_ALARMS) - 1
 # Probability below which it is no chance that so many validation images exceed what training images say.
@@ -38,6 +36,9 @@ _MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by zero
 
 class ImageThreshold(HostThreshold):
     """Threshold of the highest F1 score; of good images alone, the score that ``FALSE_ALARMS`` of new ones exceed.
+
+    The host takes the highest score of good images. A single image decides it, and the more images there are, the
+    higher it is and the less is found.
 
     Attributes:
         training_scores: Scores ``(n,)`` of the training images, each by the statistics of the others: a tenth of the
@@ -127,6 +128,18 @@ class EarPostProcessor(PostProcessor):
     def take_training_scores(self, scores: Tensor) -> None:
         """Let the image threshold rest on scores of training images too, ``(n,)``; see :class:`ImageThreshold`."""
         self._image_threshold_metric.training_scores = scores
+
+    @property
+    def normalized_image_threshold(self) -> Tensor:
+        """Threshold of the scores that are given: where they are not normalised the raw one."""
+        raw = torch.nan_to_num(self.image_threshold, nan=0.5)
+        return super().normalized_image_threshold if self.enable_normalization else raw
+
+    @property
+    def normalized_pixel_threshold(self) -> Tensor:
+        """Threshold of the maps that are given: where they are not normalised the raw one."""
+        raw = torch.nan_to_num(self.pixel_threshold, nan=0.5)
+        return super().normalized_pixel_threshold if self.enable_normalization else raw
 
     @property
     def good_scores(self) -> Tensor:

@@ -53,14 +53,14 @@ def _offer(host: ModuleType, source: str) -> None:
 
 
 def keep_gates_in_export(kind: type[AnomalibModule]) -> None:
-    """Let the next ``anomalib export`` of a kind of model heed ``--model.skip_gates``; then all is as before.
+    """Let ``anomalib export`` of a kind of model heed ``--model.skip_gates``.
 
     ``Engine.export`` builds the model anew from the checkpoint and forgets the one that the command line built.
     """
     from anomalib.engine import Engine  # noqa: PLC0415  # imports anomalib.models, which is not there yet at start-up
 
     host = Engine.export
-    if hasattr(host, "__wrapped__"):
+    if hasattr(host, "keeps_gates"):
         return
 
     @functools.wraps(host)
@@ -70,11 +70,9 @@ def keep_gates_in_export(kind: type[AnomalibModule]) -> None:
         if isinstance(model, kind) and ckpt_path and model.hparams["skip_gates"] is not None:
             call.arguments["model"] = model.load_from_checkpoint(ckpt_path, skip_gates=model.hparams["skip_gates"])
             call.arguments["ckpt_path"] = None
-        try:
-            return host(*call.args, **call.kwargs)
-        finally:
-            Engine.export = host  # type: ignore[method-assign]
+        return host(*call.args, **call.kwargs)
 
+    export.keeps_gates = True  # type: ignore[attr-defined]
     Engine.export = export  # type: ignore[method-assign,assignment]
 
 

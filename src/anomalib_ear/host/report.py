@@ -15,9 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from torch.distributed import all_gather_object
 
 from anomalib_ear.deploy.files import replace, sha256
-from anomalib_ear.deploy.photographs import as_text
 from anomalib_ear.deploy.runtime import raw_score
-from anomalib_ear.deploy.scores import COLUMNS, encode
+from anomalib_ear.deploy.scores import COLUMNS, as_row, encode
 from anomalib_ear.host.post_processing import EarPostProcessor
 
 if TYPE_CHECKING:
@@ -58,14 +57,8 @@ class ReportCallback(Callback):
             return
         threshold = _threshold(pl_module.post_processor)
         for index, (path, score) in enumerate(zip(paths, scores.flatten().tolist(), strict=True)):
-            raw = raw_score(score, threshold)
-            self._rows.append((
-                as_text(Path(path)),
-                "" if raw is None else f"{raw:.6f}",
-                f"{score:.6f}",
-                "" if labels is None else ("defective" if labels[index] else "good"),
-                sha256(Path(path)),
-            ))  # fmt: skip
+            label = "" if labels is None else ("defective" if labels[index] else "good")
+            self._rows.append(as_row(Path(path), raw_score(score, threshold), score, label, sha256(Path(path))))
 
     def on_predict_batch_end(  # type: ignore[override]
         self,
@@ -78,24 +71,36 @@ class ReportCallback(Callback):
         """Note the scores of a batch."""
         self.on_test_batch_end(trainer, pl_module, outputs, batch, *args)
 
+    def on_exception(self, trainer: Trainer, pl_module: Ear, exception: BaseException) -> None:  # type: ignore[override]
+        """Write the scores until then; of several processes only their common end is certain."""
+        del pl_module, exception
+        if self._rows and trainer.world_size == 1:
+            logger.warning("Scores until then: %s", _write(self._rows, trainer))
+
     def teardown(self, trainer: Trainer, pl_module: Ear, stage: str) -> None:  # type: ignore[override]
         """Write the table, and say where what is."""
         checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
         said = [f"Checkpoint: {Path(checkpoint).resolve()}"] if checkpoint else []
         rows = _of_all_processes(self._rows, trainer.world_size) if stage in {"test", "predict"} else []
         if rows and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir).resolve()
-            folder.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
-            replace(folder / "scores.csv", encode([COLUMNS, *rows]))
-            said.append(f"Scores: {folder / 'scores.csv'}")
+            table = _write(rows, trainer)
+            said.append(f"Scores: {table}")
             counts = Counter(row[COLUMNS.index("label")] for row in rows)
             if "" not in counts:
                 said.insert(0, f"{counts['good']} good, {counts['defective']} defective.")
             visualizer = getattr(pl_module, "visualizer", None)
             if isinstance(visualizer, ImageVisualizer):
-                said.append(f"Pictures: {Path(visualizer.output_dir or folder / 'images').resolve()}")
+                said.append(f"Pictures: {Path(visualizer.output_dir or table.parent / 'images').resolve()}")
         if said and stage in {"fit", "test", "predict"} and trainer.is_global_zero:
             logger.info("\n".join(said))
+
+
+def _write(rows: list[tuple[str, ...]], trainer: Trainer) -> Path:
+    """Write the table of a run; returns its path."""
+    folder = Path(trainer.default_root_dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
+    replace(folder / "scores.csv", encode([COLUMNS, *rows]))
+    return folder / "scores.csv"
 
 
 def _of_all_processes(rows: list[tuple[str, ...]], world_size: int) -> list[tuple[str, ...]]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, Timer, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_ear.host.checks import check_photographs
 from anomalib_ear.method.calibration import DIVERGED
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ WARMUP = 0.1
 WARMUP_STEPS = 100
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_AVERAGING = (StochasticWeightAveraging, WeightAveraging)
 
 
 class TrainingCallback(Callback):
@@ -77,9 +79,21 @@ class TrainingCallback(Callback):
         pl_module.insist_on_training()
 
     def on_predict_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Refuse an untrained model before the first image is read."""
-        del trainer
+        """Refuse an untrained model, and photographs that cannot be read, before the first is scored."""
         pl_module.insist_on_training()
+        loaders = trainer.predict_dataloaders
+        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+            check_photographs(getattr(loader, "dataset", None))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
+        """Say so if there was nothing to learn in."""
+        del pl_module
+        if trainer.global_step <= 1:  # the first step's learning rate is 0
+            logger.warning(
+                "Nothing was learned: the training had %d steps. Give more epochs or photographs, or let "
+                "accumulate_grad_batches be smaller.",
+                trainer.global_step,
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Calibrate where neither a validation nor a checkpoint asked for it, and say what is missing without one."""
@@ -102,8 +116,8 @@ class TrainingCallback(Callback):
             )
 
 
-def check_precision(trainer: Trainer) -> None:
-    """Refuse a trainer that would convert the network.
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse a trainer that would convert the network, or average its weights.
 
     Raises:
         ValueError: If it does.
@@ -112,6 +126,13 @@ def check_precision(trainer: Trainer) -> None:
         msg = (
             f"--trainer.precision must be one of {', '.join(_PRECISIONS)}, got {trainer.precision}. Leave it out: Ear "
             "trains its U-Net in bfloat16 where the processor has it, and computes all else in float32."
+        )
+        raise ValueError(msg)
+    every = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+    if averaging := [type(callback).__name__ for callback in every if isinstance(callback, _AVERAGING)]:
+        msg = (
+            f"{averaging[0]} averages weights and the statistics that Ear takes of the training images: leave it out. "
+            "The learning rate falls to 0 by itself."
         )
         raise ValueError(msg)
 

@@ -142,7 +142,7 @@ def draw(model: EarModel, batch: ImageBatch, threshold: float = 0.5) -> list[dic
             if batch.pred_mask[index].any() or (batch.pred_label is not None and batch.pred_label[index]):
                 draw_outline(pixels, defects(maps[index].squeeze(0).float().cpu().numpy(), photo.size, threshold))
             panels["Prediction"] = Image.fromarray(pixels)
-        pictures.append({title: label(panel, title) for title, panel in panels.items()})
+        pictures.append({title: titled(panel, title) for title, panel in panels.items()})
     return pictures
 
 
@@ -171,7 +171,7 @@ def thresholds(post_processor: object) -> dict[str, float]:
     return {kind: float(getattr(post_processor, f"{prefix}{kind}_threshold")) for kind in kinds}
 
 
-def label(panel: Image.Image, title: str) -> Image.Image:
+def titled(panel: Image.Image, title: str) -> Image.Image:
     """Scale a panel to its place and write its title on it."""
     scale = PANEL_SIZE / max(panel.size)
     panel = panel.convert("RGB").resize((round(panel.width * scale), round(panel.height * scale)))

@@ -23,7 +23,8 @@ from anomalib_ear.method.resampling import enlarge
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "pretraining" / "mnist_attention.safetensors"
 PRETRAINING_COMMAND = "python -m anomalib_ear.pretraining --root FOLDER --download --output FILE"
-_DINO = {"dino": "vit_small_patch16_224.dino", "dino8": "vit_small_patch8_224.dino"}
+# timm's names of the attentions whose weights may have to be downloaded.
+DINO = {"dino": "vit_small_patch16_224.dino", "dino8": "vit_small_patch8_224.dino"}
 _PREFIX = "attention."
 _DIGEST_KEY = "tensors_sha256"
 
@@ -133,9 +134,9 @@ def build_attention(name: Path | str = "mnist") -> nn.Module:
     Raises:
         ValueError: Neither a known name nor the path of a file.
     """
-    if str(name) not in {"mnist", *_DINO} and not Path(name).suffix:
+    if str(name) not in {"mnist", *DINO} and not Path(name).suffix:
         raise ValueError(_unknown(name))
-    attention = DinoAttention(_DINO[str(name)]) if str(name) in _DINO else SpatialAttention()
+    attention = DinoAttention(DINO[str(name)]) if str(name) in DINO else SpatialAttention()
     return attention.requires_grad_(requires_grad=False)
 
 
@@ -151,8 +152,8 @@ def load_attention(name: Path | str = "mnist") -> nn.Module:
         FileNotFoundError: Neither a known name nor a file, or DINO's weights cannot be had.
         ValueError: The file is not from the pre-training command, or was altered since.
     """
-    if str(name) in _DINO:
-        return DinoAttention(_DINO[str(name)], pretrained=True).eval()
+    if str(name) in DINO:
+        return DinoAttention(DINO[str(name)], pretrained=True).eval()
     file = BUNDLED_WEIGHTS if str(name) == "mnist" else Path(name)
     if not file.is_file():
         raise FileNotFoundError(_unknown(name))
@@ -208,7 +209,7 @@ def _unusable(file: Path, reason: str) -> str:
 
 def _unknown(name: Path | str) -> str:
     """Return the text of the error about what is neither a known name nor a file."""
-    choices = ", ".join(("mnist", *_DINO))
+    choices = ", ".join(("mnist", *DINO))
     return (
         f"masking must be {choices}, random, none, or a file of weights, got {str(name)!r}; make one with: "
         f"{PRETRAINING_COMMAND}"

@@ -36,6 +36,8 @@ CALIBRATION_VALUES = 2**29
 # part that lies still the image AUROC was 0.968 with 4 copies of each, 0.980 with 8, 0.985 with 16.
 CALIBRATION_RESIDUALS = 1500
 MAX_COPIES = 16
+# By how much a resize may leave [0, 1].
+ROUNDING = 1e-3
 
 
 class Prediction(NamedTuple):
@@ -125,7 +127,8 @@ class EarModel(nn.Module):
             ``(N, 1, H, W)`` and ``pred_score`` ``(N,)``, both in [0, 1).
 
         Raises:
-            ValueError: If the image has another number of channels, is smaller than the stride, or not finite.
+            ValueError: If the image has another number of channels, is smaller than the stride, or has values that are
+                not in [0, 1].
         """
         exporting = torch.compiler.is_exporting()
         if self.checks_images and not exporting:
@@ -165,9 +168,20 @@ class EarModel(nn.Module):
                 "a train_batch_size that leaves no single image."
             )
             raise ValueError(msg)
+        block = self.space.stride * (getattr(self.masking, "mosaic_size", None) or 1)
+        if block > min(height, width):
+            msg = f"mosaic blocks of {block} pixels are larger than the image, {height} x {width}: lower mosaic_size."
+            raise ValueError(msg)
         if not image.isfinite().all():
             bad = (~image.isfinite()).flatten(1).any(dim=1).nonzero().flatten().tolist()
             msg = f"image must be finite, got NaN or infinity in image(s) {bad} of the batch."
+            raise ValueError(msg)
+        least, most = (float(value) for value in image.aminmax())
+        if least < -ROUNDING or most > 1 + ROUNDING:
+            msg = (
+                f"image must lie in [0, 1], got {least:.4g} to {most:.4g}: leave Normalize and the like out of the "
+                "pre-processor. Ear standardises images itself."
+            )
             raise ValueError(msg)
 
     def compare(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,18 +330,6 @@ class EarModel(nn.Module):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
             self.is_calibrated = True
         return scores
-
-    def set_gates(self, gates: Sequence[bool]) -> None:
-        """Open and close skips of a trained model, and calibrate it anew.
-
-        Args:
-            gates: One value per skip, shallowest first, ``True`` = open.
-
-        Raises:
-            ValueError: If there is not one value for each skip.
-        """
-        self.unet.gates = tuple(gates)
-        self.calibrate()
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
         take_sizes(self, ("calibration_images",), state_dict, prefix)

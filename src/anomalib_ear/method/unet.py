@@ -104,13 +104,13 @@ class SkipGatedUNet(nn.Module):
 
     @gates.setter
     def gates(self, gates: Sequence[bool]) -> None:
-        if len(gates) != len(self._gates):
+        if len(gates) != len(self._gates) or not all(isinstance(gate, bool) for gate in gates):
             msg = (
-                f"skip_gates must give one value for each of the {len(self._gates)} skip connections, shallowest "
+                f"skip_gates must give true or false for each of the {len(self._gates)} skip connections, shallowest "
                 f"first, got {len(gates)}: {list(gates)}."
             )
             raise ValueError(msg)
-        self._gates = tuple(bool(gate) for gate in gates)
+        self._gates = tuple(gates)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an input to an output of the same height and width.

@@ -69,7 +69,7 @@ def pretrain(
         model = train(
             train_digits, labels, settings=settings, steps=steps, batch_size=batch_size, device=torch.device(device)
         )
-    share = accuracy(model, test_digits, test_labels)
+    share = accuracy(model, test_digits, test_labels, canvas)
     settings_given = {
         "canvas": canvas,
         "digits": digits,

@@ -53,7 +53,7 @@ class SurfaceCanvas:
 
     Args:
         settings: How digits are shown.
-        count: Number of textures made beforehand; batches take them flipped and rolled.
+        count: Number of textures made beforehand, a multiple of 256; batches take them flipped and rolled.
         device: Where the canvases are made.
     """
 

@@ -23,12 +23,12 @@ from anomalib_ear.method.attention import SpatialAttention, merge_scales, read_w
 from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.pretraining.canvas import CanvasSettings, SurfaceCanvas, clean_canvas
 
+# Highest learning rate of the one-cycle schedule.
 PEAK_RATE = 3e-3
-"""Highest learning rate of the one-cycle schedule."""
+# Weight of the attention's cross-entropy against the strokes, per pixel, beside that of the digit's name.
 OUTLINE_WEIGHT = 4.0
-"""Weight of the attention's cross-entropy against the strokes, per pixel, beside that of the digit's name."""
+# Share of a digit's peak from which on a pixel counts as stroke.
 STROKE = 0.3
-"""Share of a digit's peak from which on a pixel counts as stroke."""
 
 
 class DigitClassifier(nn.Module):

@@ -9,10 +9,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib_ear.images import SUFFIXES
+from anomalib_ear.images import MASK_FOLDERS, SUFFIXES
 
 _MASK = re.compile(r"_(label|GT|mask)$")
-_MASK_FOLDERS = {"ground_truth", "masks"}
 
 
 def images_below(root: Path) -> list[Path]:
@@ -35,7 +34,7 @@ def images_below(root: Path) -> list[Path]:
         for path in sorted(root.rglob("*"))
         if path.suffix.lower() in SUFFIXES
         and not _MASK.search(path.stem)
-        and not _MASK_FOLDERS.intersection(path.relative_to(root).parts[:-1])
+        and not set(MASK_FOLDERS).intersection(path.relative_to(root).parts[:-1])
         and path.is_file()
     ]
     if not images:
