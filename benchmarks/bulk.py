@@ -3,15 +3,13 @@
 
 """What Ray Data costs: ``anomalib_ear.bulk`` against ``anomalib_ear.infer``, on this machine.
 
-python -m benchmarks.bulk --model model.xml --count 20000
+    python -m benchmarks.bulk --model model.xml --count 20000
 
 Both score the same photographs, links to a few hundred drawn ones, and write no pictures. Every second the proportional
 memory of the command and all that it started is noted.
 """
 
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,8 @@ from typing import Any
 import jsonargparse
 import numpy as np
 from PIL import Image
+
+from benchmarks import store
 
 DRAWN = 300
 SIZE = (1024, 1280)  # height, width
@@ -80,7 +80,7 @@ def measure(name: str, model: Path, folder: Path, output: Path) -> dict[str, Any
         msg = f"{name} ended with {status}."
         raise RuntimeError(msg)
     tenths = [round(float(part.mean())) for part in np.array_split(np.array(samples), 10) if len(part)]
-    return {"command": name, "seconds": round(seconds, 1), "memory_mb": tenths}
+    return {"seconds": round(seconds, 1), "memory_mb": tenths}
 
 
 def main(
@@ -94,19 +94,20 @@ def main(
         repeats: How often each command runs.
         output: File of the rows, to which they are added.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "photographs")
         draw(folder, count)
-        machine = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
+        shared = {"dataset": "drawn JPEG", "seed": None, "command": store.command(), "arguments": {"count": count}}
         for repeat in range(repeats):
-            rows = [measure(name, model, folder, Path(temporary, f"{name}{repeat}")) for name in COMMANDS]
-            for measured in rows:
-                row = measured | {"count": count, "images_per_second": round(count / measured["seconds"], 2)} | machine
-                with output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(row, flush=True)
-            print(f"overhead: {rows[1]['seconds'] / rows[0]['seconds'] - 1:.1%}", flush=True)
+            seconds = {}
+            for name in COMMANDS:
+                measured = measure(name, model, folder, Path(temporary, f"{name}{repeat}"))
+                seconds[name] = measured["seconds"]
+                measured["images_per_second"] = round(count / seconds[name], 2)
+                job = {"model": name, "fingerprint": store.fingerprint("Ear")} | shared
+                store.append(output, store.finish(job, store.environment(), measured))
+                print(name, measured, flush=True)
+            print(f"overhead: {seconds['bulk'] / seconds['infer'] - 1:.1%}", flush=True)
 
 
 if __name__ == "__main__":

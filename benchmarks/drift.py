@@ -3,7 +3,7 @@
 
 """When the line says that light or camera have changed: good parts of SurfaceDemo, unchanged and changed.
 
-python -m benchmarks.drift --model model.xml --category bracket
+    python -m benchmarks.drift --model model.xml --category bracket
 
 The model is one that was trained on the category. The parts are drawn for this and were in no training. Changes are
 those of benchmarks.robustness. Directions of a shift or turn are drawn anew for each part, and what comes into view is

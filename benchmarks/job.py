@@ -135,7 +135,7 @@ def run(job: Row) -> Row:
             metrics["model_bytes"] = size_on_disk(Path(str(xml)))
         except Exception as error:  # noqa: BLE001  # a model without export still has its accuracy
             metrics["export_error"] = f"{type(error).__name__}: {error}"[:500]
-    return finish(job, environment(torch.cuda.get_device_name(device) if device.type == "cuda" else ""), metrics)
+    return finish(job, environment(device), metrics)
 
 
 def test(model: Model, data: Data, folder: Path, *, proxy: bool) -> Row:

@@ -9,7 +9,6 @@ A row is a number of photographs of a data set and a seed, with several draws of
 """
 
 import copy
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,6 @@ def photographs(
         again: Whether to make every row again.
         jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     some = run.jobs_of(*run.what(["Ear"], datasets, roots), seeds, roots, trainer)
     every = [wanted(job, count, trainer) for count in sorted(counts, reverse=True) for job in some]  # the longest first
     due, failed = run.make(every, output, again=again, module="benchmarks.photographs_job", at_once=jobs)

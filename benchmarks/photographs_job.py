@@ -93,7 +93,7 @@ def run(job: Row) -> Row:
         said, device = measure(job, loaders + [load(part, SCORED_AT_ONCE) for part in others])
         for name, value in said.items():
             metrics.setdefault(name, []).append(value)
-    return finish(job, environment(torch.cuda.get_device_name(device) if device.type == "cuda" else ""), metrics)
+    return finish(job, environment(device), metrics)
 
 
 if __name__ == "__main__":

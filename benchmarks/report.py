@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import store, tables
+from benchmarks.frames import frame
 from benchmarks.speed import speed_file
 
 HARD_IMAGES = {True: 4, False: 2}  # defective and good ones in the gallery
@@ -104,7 +105,7 @@ def section(jobs: Sequence[store.Row], output: Path) -> dict[str, Any]:
     timed = rows_of(speed_file(output))
     rates = {row["model"]: statistics.median(row["metrics"]["throughput"]) for row in timed}
     grids = [*tables.results(rows), *(tables.speed(timed) if timed else ())]
-    auroc = tables.frame(rows).groupby("model")["image_AUROC"].mean().to_dict() if rows else {}
+    auroc = frame(rows).groupby("model")["image_AUROC"].mean().to_dict() if rows else {}
     return {
         "name": name,
         "failed": [row for row in rows_of(output) if "error" in row],

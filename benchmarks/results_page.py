@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks import plan
-from benchmarks.robustness_page import COLORS, MARKERS, in_order, last_versions
+from benchmarks.frames import busiest_machine, last_versions
+from benchmarks.robustness_page import STYLES, in_order, styles
 
 TITLES = {  # of the panels, by the name that rows give a data set
     "KolektorByPart": "KolektorSDD by part", "MagneticTileByTile": "magnetic tiles by tile",
@@ -20,15 +21,15 @@ TITLES = {  # of the panels, by the name that rows give a data set
     "MagneticTile": "magnetic tiles at random", "SurfaceDemo": "brushed metal (drawn)",
 }  # fmt: skip
 REAL = ("KolektorByPart", "MagneticTileByTile")  # real photographs, no part on both sides
-OWN_COLOR, RIVALS_COLOR = COLORS[0], "0.35"
+OWN_COLOR, RIVALS_COLOR = STYLES[0][0], "0.35"
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep Ear by its network and every rival, in their last version, on the machine with most rows."""
+    """Keep Ear by its network and every rival, in their last version, on the machine that has most."""
     entries = plan.models().items()
     kept = [label for label, model in entries if model.class_ != "Ear" or not set(model.arguments) - {"space"}]
     data = frame[frame["model"].isin(kept) & frame["dataset"].isin(TITLES)]
-    return last_versions(data[data["machine"] == data["machine"].mode()[0]])
+    return last_versions(data[data["machine"] == busiest_machine(data)])
 
 
 def color(model: str) -> str:
@@ -65,7 +66,7 @@ def accuracy_over_speed(frame: pd.DataFrame, speed: pd.DataFrame, path: Path) ->
     )  # above: the legend
     for axes, dataset in zip(figure.subplots(1, 2, sharex=True, sharey=True), REAL, strict=True):
         seen = data[data["dataset"] == dataset].groupby("model")["image_AUROC"].mean()
-        for model, hue, marker in zip(models, COLORS, MARKERS, strict=False):
+        for model, (hue, marker) in styles(models).items():
             axes.plot(rates[model], seen.get(model, nan), marker, color=hue, markersize=11, label=model, clip_on=False)
         axes.set_title(TITLES[dataset], fontsize=11.5)
         axes.set_xlim(left=0)

@@ -9,7 +9,6 @@ A row is a model on a data set with a seed. Its threshold is the score that 5 % 
 changed, exceed. Ear is also counted at its own, the one that training gives it.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ def robustness(
         again: Whether to make every row again.
         jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     the_models, the_datasets = run.what(models, datasets, roots)
     by_label = {data.label: data for data in the_datasets.values()}
     every = run.jobs_of(the_models, the_datasets, seeds, roots, trainer)

@@ -20,13 +20,12 @@ from torch import Tensor
 
 from benchmarks import job as benchmark
 from benchmarks.changes import CLEAN, Change, View, changes
-from benchmarks.ear import Data, Model
+from benchmarks.ear import ENOUGH_IMAGES, Data, Model
 from benchmarks.metrics import at_threshold, threshold
 from benchmarks.store import Row, environment, finish
 
 BATCH = 16
 IN_VIEW = 0.25  # share of the defective pixels that must be in view under every change
-ENOUGH = 20  # held-out images of which one is 5 %
 FIELDS = ("pred_score", "anomaly_map")
 COMPARED = 3  # photographs by which an exported model is compared with torch's, under each change
 
@@ -118,8 +117,9 @@ def run(job: Row) -> Row:
     model.to(device).eval()
     good, test = (photographs(part, list(table.values()), device) for part in (data.val_data, data.test_data))
     good_images = [image for image, defective in zip(good.images, good.labels, strict=True) if not defective]
-    if len(good_images) < ENOUGH:
-        metrics["warning"] = f"the threshold rests on {len(good_images)} held-out good images, fewer than {ENOUGH}"
+    if len(good_images) < ENOUGH_IMAGES:
+        said = f"the threshold rests on {len(good_images)} held-out good images, fewer than {ENOUGH_IMAGES}"
+        metrics["warning"] = said
     limit = threshold(score(model, good_images, table[CLEAN]))
     metrics |= {"threshold": limit, "held_out": len(good_images), "left_out": len(data.test_data) - len(test.images)}
     scores = {name: score(model, test.images, change) for name, change in table.items()}
@@ -128,7 +128,7 @@ def run(job: Row) -> Row:
         own = model.post_processor.image_threshold.item()
         metrics["own"] = {name: at_threshold(of, test.labels, own) for name, of in scores.items()}
         metrics["exported_difference"] = exported_differences(model.cpu(), Path(job["folder"]), test.images, table)
-    return finish(job, environment(torch.cuda.get_device_name(device) if device.type == "cuda" else ""), metrics)
+    return finish(job, environment(device), metrics)
 
 
 if __name__ == "__main__":

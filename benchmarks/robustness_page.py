@@ -14,11 +14,13 @@ from matplotlib.ticker import PercentFormatter
 
 from benchmarks import plan
 from benchmarks.changes import CLEAN, changes
+from benchmarks.ear import FALSE_ALARMS
+from benchmarks.frames import busiest_machine, last_versions
 
-COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")  # Okabe and Ito's
-MARKERS = "osD^vPX"
+# Okabe and Ito's colours, and a grey.
+COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "0.6")
+STYLES = tuple(zip(COLORS, "osD^vPX*", strict=True))
 OWN = ", own threshold"  # stands behind the name of a model
-NOMINAL = 0.05  # share of good images above the threshold when nothing changes
 FEW = {  # columns of the table of few photographs, and their metrics
     "good parts rejected": "rejected",
     "by held-out images alone": "rejected_by_held_out_alone",
@@ -28,7 +30,7 @@ ON_OFF = {"JPEG": "quality 50", "highlights": "2 % clipped"}  # kinds of one str
 
 
 def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a line for each row of a frame of ``tables.py`` and change; of each model its last version.
+    """Return a line for each row of a frame and change; of each model its last version.
 
     A model with the threshold that training gives it counts as a model of its own.
     """
@@ -43,11 +45,6 @@ def outcomes(frame: pd.DataFrame) -> pd.DataFrame:
         for name, said in (changed.items() if isinstance(changed, dict) else ())
     ]
     return pd.DataFrame(lines)
-
-
-def last_versions(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the rows of each model's last version."""
-    return frame[frame["version"] == frame.groupby(["machine", "dataset", "model"])["version"].transform("last")]
 
 
 def in_order(models: Iterable[str]) -> list[str]:
@@ -139,10 +136,22 @@ def origin(rows: pd.DataFrame) -> str:
     return f"{'; '.join(said)}.\n\n{folded}"
 
 
+def styles(models: list[str]) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each model.
+
+    Raises:
+        ValueError: If there are more models than colours.
+    """
+    if len(models) > len(STYLES):
+        msg = f"a picture shows {len(STYLES)} models at most, got {', '.join(models)}."
+        raise ValueError(msg)
+    return dict(zip(models, STYLES, strict=False))
+
+
 def picture(frame: pd.DataFrame, path: Path) -> None:
     """Draw false alarms over strength: a panel for each kind of change, a line for each model."""
     data = outcomes(frame)
-    alarms = over_data_sets(data[data["machine"] == data["machine"].mode()[0]]).set_index(["change", "model"])["mean"]
+    alarms = over_data_sets(data[data["machine"] == busiest_machine(data)]).set_index(["change", "model"])["mean"]
     table = changes((1, 1))
     kinds = [kind for kind in dict.fromkeys(change.kind for change in table.values()) if kind]
     models = in_order(alarms.index.get_level_values("model"))
@@ -151,7 +160,7 @@ def picture(frame: pd.DataFrame, path: Path) -> None:
     for axes, kind in zip(figure.subplots(2, 4, sharey=True).flat, kinds, strict=True):
         names = {change.level: name for name, change in table.items() if change.kind == kind or name == CLEAN}
         levels = sorted(names)
-        for model, color, marker in zip(models, COLORS, MARKERS, strict=False):
+        for model, (color, marker) in styles(models).items():
             shares = [alarms.get((names[level], model), float("nan")) for level in levels]
             axes.plot(levels, shares, color=color, marker=marker, label=model, linewidth=1.8, clip_on=False)
         panel(axes, kind, levels)
@@ -163,7 +172,7 @@ def picture(frame: pd.DataFrame, path: Path) -> None:
 
 def panel(axes: Any, kind: str, levels: list[float]) -> None:  # noqa: ANN401  # matplotlib's
     """Dress one panel."""
-    axes.axhline(NOMINAL, color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+    axes.axhline(FALSE_ALARMS, color="0.5", linestyle=":", linewidth=1.2, zorder=0)
     axes.set_title(kind, fontsize=11.5)
     axes.margins(x=0.25 if kind in ON_OFF else 0.08)
     axes.set_xticks(levels, ["none", ON_OFF[kind]] if kind in ON_OFF else [f"{level:g}" for level in levels])

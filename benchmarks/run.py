@@ -10,6 +10,7 @@ version of the method, or failed. At the end the first seed's models are timed i
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,12 @@ def jobs_of(
 def make(
     wanted: list[store.Row], output: Path, *, again: bool, module: str = "benchmarks.job", at_once: int = 1
 ) -> tuple[int, int]:
-    """Make the rows that are missing, ``at_once`` at a time; returns how many were due and how many failed."""
+    """Make the rows that are missing, ``at_once`` at a time; returns how many were due and how many failed.
+
+    Several at a time share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
+    """
+    if at_once > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
     rows, due, failed = store.read(output), [], 0
     for job in wanted:
         name = f"{job['dataset']} / {job['model']} / seed {job['seed']}"

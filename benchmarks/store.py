@@ -74,11 +74,12 @@ def finish(job: Row, environment: Row, metrics: Row, **arguments: Any) -> Row:  
     return {name: job[name] for name in FIELDS if name in job} | environment | asked
 
 
-def environment(gpu: str = "") -> Row:
-    """Return the fields that say where and when a row is made."""
+def environment(device: torch.device | None = None) -> Row:
+    """Return the fields that say where and when a row is made; the device is where a model was trained."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+    gpu = torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else ""
     return {
         "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", gpu])),
         "threads": torch.get_num_threads(),

@@ -10,7 +10,6 @@
 A table has the rows of one machine. Seeds are averaged; other arguments and other versions of the method are not.
 """
 
-import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ import jsonargparse
 import pandas as pd
 
 from benchmarks import plan, results_page, robustness_page, store
+from benchmarks.frames import busiest_machine, frame, last_versions
 from benchmarks.speed import PEAK, TASKS, speed_file
 
 Rows: TypeAlias = Sequence[store.Row]
@@ -29,15 +29,13 @@ Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
 # Data sets whose parts do not lie still, and the settings of Ear that are compared on them.
-MOVING = {"bracket": "SurfaceDemo, bracket", "KolektorSDD, re-cropped": "KolektorMoving"}
+MOVING = {"bracket": "SurfaceDemo, bracket", "re-cropped": "KolektorMoving"}
 SETTINGS = (
     "Ear", "Ear, every skip", "Ear, no skips", "Ear, no mask, shallowest skip off", "Ear, no mask",
     "Ear, no mask, no skips", "Ear, random masks (RIAD's)", "Ear, everything excised",
 )  # fmt: skip
 README_MODELS = ("Ear", "PatchCore, a thousandth", "PaDiM", "STFPM")  # of its speed
 MARKER = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)  # a document's place for a table
-
-KEPT = ("model", "dataset", "seed", "machine", "date", "versions", "command")  # fields of a row
 
 MAIN: Columns = {
     "image AUROC": ("image_AUROC", ".3f", 1), "pixel AUROC": ("pixel_AUROC", ".3f", 1),
@@ -72,21 +70,6 @@ PRECISION: Columns = {
     "order": ("order", ".4f", 1), "score": ("score_difference", ".0e", 1), "map": ("map_difference", ".0e", 1),
     "images/s": ("throughput", ".1f", 1), "times f32": ("times_f32", ".2f", 1), "MB": ("model_bytes", ".0f", 1e-6),
 }  # fmt: skip
-
-
-def frame(rows: Rows) -> pd.DataFrame:
-    """Return a line for each row: its metrics, and what tables tell rows apart by."""
-    lines = []
-    for row in rows:
-        asked = {name: value for name, value in row["arguments"].items() if name not in ("seed", "data")}
-        lines.append(row["metrics"] | {name: row[name] for name in KEPT} | {
-            "version": json.dumps([row["fingerprint"], asked], sort_keys=True),  # rows of one version are averaged
-            "place": f"{row['machine']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}",
-            "size": " × ".join(map(str, asked.get("image_size", ["?"]))),
-            "precision": asked.get("precision", "f32"),
-            "rate": statistics.median(row["metrics"].get("throughput", [0])),
-        })  # fmt: skip
-    return pd.DataFrame(lines)
 
 
 def written(values: pd.Series, form: str, scale: float) -> str:
@@ -194,9 +177,8 @@ def readme_results() -> str:
     wanted = [label for label, model in plan.models().items() if not model.on_request]
     data = frame(finished(store.read(store.RESULTS / "detection.jsonl")))
     data = data[data["dataset"].isin(README.values()) & data["model"].isin(wanted)]
-    machine = data.drop_duplicates(["machine", "dataset", "model"])["machine"].mode()[0]
-    data = data[data["machine"] == machine]
-    data = data[data["version"] == data.groupby(["model", "dataset"])["version"].transform("last")]
+    machine = busiest_machine(data)
+    data = last_versions(data[data["machine"] == machine])
     splits = [
         lay_out(data[data["dataset"] == dataset], ["model"], MAIN).set_index("model").add_prefix(f"{title}: ")
         for title, dataset in README.items()
@@ -226,9 +208,8 @@ def moving_parts() -> str:
     rows = finished(store.read(store.RESULTS / "detection.jsonl"))
     rows = [row for row in rows if row["dataset"] in MOVING.values() and row["model"] in SETTINGS]
     parts = []
-    for machine, group in frame(rows).groupby("machine", sort=False) if rows else ():
-        last = group["version"] == group.groupby(["model", "dataset"])["version"].transform("last")
-        here = {title: group[last & (group["dataset"] == dataset)] for title, dataset in MOVING.items()}
+    for machine, group in last_versions(frame(rows)).groupby("machine", sort=False) if rows else ():
+        here = {title: group[group["dataset"] == dataset] for title, dataset in MOVING.items()}
         columns = [
             lay_out(part, ["model"], MAIN).set_index("model").add_prefix(f"{title}: ")
             for title, part in here.items()
