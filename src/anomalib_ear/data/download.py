@@ -31,10 +31,10 @@ def download_archive(url: str, folder: Path, *, checksum: str | None, check: Cal
     All of it happens in a hidden sibling of ``folder``, which is deleted afterwards.
 
     Args:
-        url (str): Address of the archive, ``http://`` or ``https://``.
-        folder (Path): Where the content goes; it must not exist or be empty.
-        checksum (str | None): MD5 of the archive in hexadecimal; ``None`` skips this check.
-        check (Callable[[Path], None]): Called with the unpacked folder before it is put in place; raises if anything
+        url: Address of the archive, ``http://`` or ``https://``.
+        folder: Where the content goes; it must not exist or be empty.
+        checksum: MD5 of the archive in hexadecimal; ``None`` skips this check.
+        check: Called with the unpacked folder before it is put in place; raises if anything
             is missing.
 
     Raises:

@@ -29,11 +29,11 @@ def group_twins(parts: list[str], paths: list[Path]) -> list[list[str]]:
     """Group parts that share an image, byte for byte.
 
     Args:
-        parts (list[str]): Part of each image, such as ``"kos01"``.
-        paths (list[Path]): The images, as many.
+        parts: Part of each image, such as ``"kos01"``.
+        paths: The images, as many.
 
     Returns:
-        list[list[str]]: Groups of parts, each part in one; a part without a twin is a group of its own. Sorted.
+        Groups of parts, each part in one; a part without a twin is a group of its own. Sorted.
     """
     group = {part: {part} for part in parts}
     part_of = dict(zip(paths, parts, strict=True))
@@ -53,17 +53,17 @@ def make_kolektor_by_part_dataset(
     """List the samples of KolektorSDD with a split by part.
 
     Args:
-        root (str | Path): Path to the dataset root directory, with ``kosNN/PartM.jpg`` and ``kosNN/PartM_label.bmp``.
-        fold (int): Which third of the parts is tested, 0, 1 or 2. Defaults to ``0``.
-        val_share (float): Share of the other parts that is held out for validation, at least one unless the share is 0.
+        root: Path to the dataset root directory, with ``kosNN/PartM.jpg`` and ``kosNN/PartM_label.bmp``.
+        fold: Which third of the parts is tested, 0, 1 or 2. Defaults to ``0``.
+        val_share: Share of the other parts that is held out for validation, at least one unless the share is 0.
             Defaults to ``0.1``.
-        seed (int): Seed of the choice of held-out parts. Defaults to ``0``.
-        split (str | Split | None): Split to keep: ``"train"``, the good images of the parts to train on; ``"val"``, the
+        seed: Seed of the choice of held-out parts. Defaults to ``0``.
+        split: Split to keep: ``"train"``, the good images of the parts to train on; ``"val"``, the
             good images of the held-out parts; ``"test"``, all images of the fold; ``None``, all of these. Defective
             images of parts that are not tested are in none. Defaults to ``None``.
 
     Returns:
-        DataFrame: As :func:`anomalib.data.datasets.image.kolektor.make_kolektor_dataset` returns it, with another
+        As :func:`anomalib.data.datasets.image.kolektor.make_kolektor_dataset` returns it, with another
         column ``split``.
 
     Raises:
@@ -96,13 +96,13 @@ class KolektorByPartDataset(AnomalibDataset):
     """KolektorSDD split by part.
 
     Args:
-        root (Path | str | None): Path to the root of the dataset. ``None`` is anomalib's folder for data sets.
+        root: Path to the root of the dataset. ``None`` is anomalib's folder for data sets.
             Defaults to ``None``.
-        augmentations (Transform | None): Augmentations of image and mask. Defaults to ``None``.
-        split (str | Split | None): Split to keep, see :func:`make_kolektor_by_part_dataset`. Defaults to ``None``.
-        fold (int): Which third of the parts is tested. Defaults to ``0``.
-        val_share (float): Share of the other parts that is held out. Defaults to ``0.1``.
-        seed (int): Seed of the choice of held-out parts. Defaults to ``0``.
+        augmentations: Augmentations of image and mask. Defaults to ``None``.
+        split: Split to keep, see :func:`make_kolektor_by_part_dataset`. Defaults to ``None``.
+        fold: Which third of the parts is tested. Defaults to ``0``.
+        val_share: Share of the other parts that is held out. Defaults to ``0.1``.
+        seed: Seed of the choice of held-out parts. Defaults to ``0``.
     """
 
     def __init__(
@@ -128,17 +128,17 @@ class KolektorByPart(ThinDefects, Kolektor):
     over the three folds: one has only 17 or so defective test images.
 
     Args:
-        root (Path | str | None): Path to the root of the dataset; it is downloaded as for ``Kolektor``.
+        root: Path to the root of the dataset; it is downloaded as for ``Kolektor``.
             Defaults to ``"./datasets/kolektor"``.
-        fold (int): Which third of the parts is tested, 0, 1 or 2; who is in which never changes.
+        fold: Which third of the parts is tested, 0, 1 or 2; who is in which never changes.
             Defaults to ``0``.
-        val_split_mode (ValSplitMode | str): ``"from_train"``: good images of the held-out parts. Other modes are
+        val_split_mode: ``"from_train"``: good images of the held-out parts. Other modes are
             anomalib's; no part is held out then.
             Defaults to ``ValSplitMode.FROM_TRAIN``.
-        val_split_ratio (float): Share of the parts beside the test that is held out (of test images with
+        val_split_ratio: Share of the parts beside the test that is held out (of test images with
             ``"from_test"``).
             Defaults to ``0.1``.
-        seed (int | None): Seed of the choice of held-out parts; ``None`` counts as 0, so that every process agrees.
+        seed: Seed of the choice of held-out parts; ``None`` counts as 0, so that every process agrees.
             Defaults to ``0``.
         **kwargs: As for ``Kolektor``.
 

@@ -52,10 +52,10 @@ class KolektorSDD2Dataset(AnomalibDataset):
     """Kolektor Surface-Defect Dataset 2, images read as RGB in [0, 1], masks as 0 and 1.
 
     Args:
-        root (Path | str | None): Path to the root of the dataset. ``None`` is anomalib's folder for data sets.
+        root: Path to the root of the dataset. ``None`` is anomalib's folder for data sets.
             Defaults to ``None``.
-        augmentations (Transform | None): Augmentations of image and mask. Defaults to ``None``.
-        split (str | Split | None): ``"train"`` for the normal training images, ``"val"`` for the defective training
+        augmentations: Augmentations of image and mask. Defaults to ``None``.
+        split: ``"train"`` for the normal training images, ``"val"`` for the defective training
             images, ``"test"`` for all test images, ``None`` for everything. Defaults to ``None``.
 
     Raises:
@@ -88,11 +88,11 @@ def make_kolektor_sdd2_dataset(root: str | Path, split: str | Split | None = Non
     The checksums within the PNG files are verified, so a damaged file is found before training.
 
     Args:
-        root (str | Path): Path to the dataset root directory.
-        split (str | Split | None): Split to keep, see :class:`KolektorSDD2Dataset`. Defaults to ``None``.
+        root: Path to the dataset root directory.
+        split: Split to keep, see :class:`KolektorSDD2Dataset`. Defaults to ``None``.
 
     Returns:
-        DataFrame: Columns ``path``, ``split``, ``label`` (``"Good"`` or ``"Bad"``), ``image_path``, ``mask_path`` and
+        Columns ``path``, ``split``, ``label`` (``"Good"`` or ``"Bad"``), ``image_path``, ``mask_path`` and
         ``label_index`` (0 or 1), sorted by image path; ``attrs["task"]`` is set.
 
     Raises:
@@ -197,39 +197,39 @@ class KolektorSDD2(ThinDefects):
     size, no defect is lost when masks are resized.
 
     Args:
-        root (Path | str | None): Path to the root of the dataset; it is downloaded there if the folder does not exist
+        root: Path to the root of the dataset; it is downloaded there if the folder does not exist
             or is empty. Defaults to ``"./datasets/kolektor_sdd2"``.
-        train_batch_size (int, optional): Training batch size.
+        train_batch_size: Training batch size.
             Defaults to ``32``.
-        eval_batch_size (int, optional): Validation and test batch size.
+        eval_batch_size: Validation and test batch size.
             Defaults to ``32``.
-        num_workers (int, optional): Number of workers.
+        num_workers: Number of workers.
             Defaults to ``8``.
-        train_augmentations (Transform | None): Augmentations to apply to the training images
+        train_augmentations: Augmentations to apply to the training images
             Defaults to ``None``.
-        val_augmentations (Transform | None): Augmentations to apply to the validation images.
+        val_augmentations: Augmentations to apply to the validation images.
             Defaults to ``None``.
-        test_augmentations (Transform | None): Augmentations to apply to the test images.
+        test_augmentations: Augmentations to apply to the test images.
             Defaults to ``None``.
-        augmentations (Transform | None): General augmentations to apply if stage-specific
+        augmentations: General augmentations to apply if stage-specific
             augmentations are not provided.
-        test_split_mode (TestSplitMode | str): Setting that determines how the testing
+        test_split_mode: Setting that determines how the testing
             subset is obtained.
             Defaults to ``TestSplitMode.FROM_DIR``.
-        test_split_ratio (float): Fraction of images from the train set that will
+        test_split_ratio: Fraction of images from the train set that will
             be reserved for testing, where the mode needs it.
             Defaults to ``0.2``.
-        val_split_mode (ValSplitMode | str): Setting that determines how the validation subset is obtained.
+        val_split_mode: Setting that determines how the validation subset is obtained.
             ``"from_train"`` takes the defective training images and a held-out share of the normal ones. The other
             modes are anomalib's; ``"same_as_test"`` tunes thresholds on test images.
             Defaults to ``ValSplitMode.FROM_TRAIN``.
-        val_split_ratio (float): Fraction of normal training images (of test images with ``"from_test"``) that will be
+        val_split_ratio: Fraction of normal training images (of test images with ``"from_test"``) that will be
             reserved for validation.
             Defaults to ``0.1``.
-        seed (int | None, optional): Seed of random splits. ``None`` counts as 0, for without a seed each process would
+        seed: Seed of random splits. ``None`` counts as 0, for without a seed each process would
             split in its own way, and a test after training would see other images.
             Defaults to ``0``.
-        checksum (str | None): MD5 of the archive to download. The default is what two independent public loaders
+        checksum: MD5 of the archive to download. The default is what two independent public loaders
             state; it was not verified against the authors' own word. ``None`` skips the check.
 
     Raises:

@@ -45,13 +45,13 @@ class Box:
     """Rectangle with rounded corners in the part's plane; a circle if its sides and radius are equal.
 
     Args:
-        u (float): Centre along the part's length.
-        v (float): Centre across it, downwards.
-        half_u (float): Half the length.
-        half_v (float): Half the width.
-        radius (float): Radius of the corners.
-        angle (float): Rotation in radians. Defaults to ``0``.
-        tilt (float): Relative change of brightness, because the feature is bent out of the plane. Defaults to ``0``.
+        u: Centre along the part's length.
+        v: Centre across it, downwards.
+        half_u: Half the length.
+        half_v: Half the width.
+        radius: Radius of the corners.
+        angle: Rotation in radians. Defaults to ``0``.
+        tilt: Relative change of brightness, because the feature is bent out of the plane. Defaults to ``0``.
     """
 
     u: float
@@ -78,10 +78,10 @@ class Fold:
     """A corner of the plate that is bent up or down.
 
     Args:
-        towards (tuple[float, float]): Unit vector from the part's centre towards the corner.
-        offset (float): Distance of the fold from the centre along that vector.
-        shrink (float): Share by which what lies beyond looks shorter.
-        tilt (float): Relative change of its brightness.
+        towards: Unit vector from the part's centre towards the corner.
+        offset: Distance of the fold from the centre along that vector.
+        shrink: Share by which what lies beyond looks shorter.
+        tilt: Relative change of its brightness.
     """
 
     towards: tuple[float, float]
@@ -227,10 +227,10 @@ class View:
     """How a camera sees the plane of a part.
 
     Args:
-        u (FloatArray): Coordinate along the part of each pixel ``(H, W)``.
-        v (FloatArray): Coordinate across it.
-        angle (float): Rotation of the part in radians.
-        scale (float): Pixels per unit of length.
+        u: Coordinate along the part of each pixel ``(H, W)``.
+        v: Coordinate across it.
+        angle: Rotation of the part in radians.
+        scale: Pixels per unit of length.
     """
 
     u: FloatArray
@@ -266,11 +266,11 @@ def turn_hue(colours: FloatArray, angle: FloatArray | float) -> FloatArray:
     """Turn the hue of colours and leave luminance and saturation as they are.
 
     Args:
-        colours (FloatArray): RGB values ``(H, W, 3)``.
-        angle (FloatArray | float): Angle in the plane of Cb and Cr, in radians; ``(H, W)`` or one for all.
+        colours: RGB values ``(H, W, 3)``.
+        angle: Angle in the plane of Cb and Cr, in radians; ``(H, W)`` or one for all.
 
     Returns:
-        FloatArray: RGB values ``(H, W, 3)``.
+        RGB values ``(H, W, 3)``.
     """
     luma = (colours * _LUMA).sum(axis=-1)
     blue, red = (colours[..., 2] - luma) / 1.772, (colours[..., 0] - luma) / 1.402
@@ -326,7 +326,7 @@ def _paint(rng: Generator, part: Bracket, view: View) -> FloatArray:
     """Draw a part on the belt; what is random does not depend on the part's features.
 
     Returns:
-        FloatArray: ``(H, W, 3)`` RGB values.
+        ``(H, W, 3)`` RGB values.
     """
     belt, metal, dust = _belt(rng, view.size), _metal(rng, view), _dust(rng, view.size)
     ink = rng.uniform(0.6, 0.75) * np.clip(1 + 0.15 * smooth_noise(rng, view.size, (2, 2)), 0, 1)  # it wears off
@@ -399,10 +399,10 @@ def render(
     """Draw one picture of a bracket as a camera would take it.
 
     Args:
-        rng (Generator): Source of randomness; the same fresh generator gives the same picture, and the same part with
+        rng: Source of randomness; the same fresh generator gives the same picture, and the same part with
             and without a defect.
-        defect (str | None): One of ``DEFECTS``; ``None`` draws a good part.
-        size (tuple[int, int]): Height and width in pixels.
+        defect: One of ``DEFECTS``; ``None`` draws a good part.
+        size: Height and width in pixels.
 
     Returns:
         tuple[NDArray[np.uint8], BoolArray]: RGB picture ``(H, W, 3)`` and mask ``(H, W)``, true where the part is

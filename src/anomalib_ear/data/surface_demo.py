@@ -75,11 +75,11 @@ def draw(
     """Draw one image of the data set, independent of all others.
 
     Args:
-        category (str): One of ``CATEGORIES``.
-        split (str): ``"train"``, ``"val"`` or ``"test"``.
-        label (str): ``"good"`` or a kind of defect.
-        index (int): Number of the image within its folder.
-        seed (int): Seed of the data set, 0 or more.
+        category: One of ``CATEGORIES``.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        label: ``"good"`` or a kind of defect.
+        index: Number of the image within its folder.
+        seed: Seed of the data set, 0 or more.
 
     Returns:
         tuple[NDArray[np.uint8], NDArray[np.bool_]]: Image ``(256, 256)`` if grey or ``(256, 256, 3)`` if RGB, and mask
@@ -126,7 +126,7 @@ def is_complete(folder: Path, category: str, seed: int) -> bool:
     """Say whether a category's folder holds exactly the images that these arguments would generate.
 
     Returns:
-        bool: True if it does, False if the folder does not exist or is empty.
+        True if it does, False if the folder does not exist or is empty.
 
     Raises:
         ValueError: If the folder holds anything else; nothing of it is touched.
@@ -158,12 +158,12 @@ def generate_category(root: Path, category: str, seed: int) -> Path:
     Images are written into a hidden sibling folder, which is renamed when it is whole.
 
     Args:
-        root (Path): Root of the data set; it is created if needed.
-        category (str): Name of the category.
-        seed (int): Seed of the images, 0 or more.
+        root: Root of the data set; it is created if needed.
+        category: Name of the category.
+        seed: Seed of the images, 0 or more.
 
     Returns:
-        Path: Folder of the category.
+        Folder of the category.
 
     Raises:
         OSError: If the images cannot be written below ``root``.
@@ -200,11 +200,11 @@ def make_surface_demo_dataset(folder: Path, split: str | Split | None = None) ->
     """List the samples of a category.
 
     Args:
-        folder (Path): Folder of the category.
-        split (str | Split | None): Split to keep; ``None`` keeps all.
+        folder: Folder of the category.
+        split: Split to keep; ``None`` keeps all.
 
     Returns:
-        DataFrame: Columns ``path``, ``split``, ``label``, ``image_path``, ``label_index`` and ``mask_path`` (``None``
+        Columns ``path``, ``split``, ``label``, ``image_path``, ``label_index`` and ``mask_path`` (``None``
         for good images), sorted by image path; ``attrs["task"]`` is set.
 
     Raises:
@@ -237,11 +237,11 @@ class SurfaceDemoDataset(AnomalibDataset):
     """One category of SurfaceDemo, images read as RGB in [0, 1] of shape ``(3, 256, 256)``.
 
     Args:
-        root (Path | str | None): Root of the data set. ``None`` is anomalib's folder for data sets.
+        root: Root of the data set. ``None`` is anomalib's folder for data sets.
             Defaults to ``None``.
-        category (str): One of ``CATEGORIES``. Defaults to ``"brushed_metal"``.
-        augmentations (Transform | None): Augmentations of the images. Defaults to ``None``.
-        split (str | Split | None): Split, or ``None`` for all. Defaults to ``None``.
+        category: One of ``CATEGORIES``. Defaults to ``"brushed_metal"``.
+        augmentations: Augmentations of the images. Defaults to ``None``.
+        split: Split, or ``None`` for all. Defaults to ``None``.
     """
 
     def __init__(
@@ -267,25 +267,25 @@ class SurfaceDemo(AnomalibDataModule):
     drifts.
 
     Args:
-        root (Path | str | None): Root of the data set; it is filled if the category is not there.
+        root: Root of the data set; it is filled if the category is not there.
             Defaults to ``"./datasets/surface_demo"``.
-        category (str): ``"brushed_metal"`` (grey, streaks), ``"cast_iron"`` (grey, grains), ``"woven"`` (colour,
+        category: ``"brushed_metal"`` (grey, streaks), ``"cast_iron"`` (grey, grains), ``"woven"`` (colour,
             twill) or ``"bracket"`` (colour, a part at random places and angles). Defaults to ``"brushed_metal"``.
-        train_batch_size (int): Training batch size. Defaults to ``8``.
-        eval_batch_size (int): Validation and test batch size. Defaults to ``8``.
-        num_workers (int): Number of workers that read images. Defaults to ``2``.
-        train_augmentations (Transform | None): Augmentations of the training images. Defaults to ``None``.
-        val_augmentations (Transform | None): Augmentations of the validation images. Defaults to ``None``.
-        test_augmentations (Transform | None): Augmentations of the test images. Defaults to ``None``.
-        augmentations (Transform | None): Augmentations where no stage-specific ones are given.
+        train_batch_size: Training batch size. Defaults to ``8``.
+        eval_batch_size: Validation and test batch size. Defaults to ``8``.
+        num_workers: Number of workers that read images. Defaults to ``2``.
+        train_augmentations: Augmentations of the training images. Defaults to ``None``.
+        val_augmentations: Augmentations of the validation images. Defaults to ``None``.
+        test_augmentations: Augmentations of the test images. Defaults to ``None``.
+        augmentations: Augmentations where no stage-specific ones are given.
             Defaults to ``None``.
-        test_split_mode (TestSplitMode | str): How the test set is made. Defaults to ``TestSplitMode.FROM_DIR``.
-        test_split_ratio (float): Share of the training images for testing, where the mode needs it.
+        test_split_mode: How the test set is made. Defaults to ``TestSplitMode.FROM_DIR``.
+        test_split_ratio: Share of the training images for testing, where the mode needs it.
             Defaults to ``0.2``.
-        val_split_mode (ValSplitMode | str): How the validation set is made. Defaults to ``ValSplitMode.FROM_DIR``:
+        val_split_mode: How the validation set is made. Defaults to ``ValSplitMode.FROM_DIR``:
             images of its own, neither from training nor from test.
-        val_split_ratio (float): Share of images for validation, where the mode needs it. Defaults to ``0.5``.
-        seed (int): Seed of the images and of random splits, 0 or more; another seed needs another root.
+        val_split_ratio: Share of images for validation, where the mode needs it. Defaults to ``0.5``.
+        seed: Seed of the images and of random splits, 0 or more; another seed needs another root.
             Defaults to ``0``.
 
     Example:

@@ -31,13 +31,13 @@ def smooth_noise(rng: Generator, size: tuple[int, int], sigma: tuple[float, floa
     """Draw Gaussian noise blurred by an anisotropic Gaussian; it wraps around at the borders.
 
     Args:
-        rng (Generator): Source of randomness.
-        size (tuple[int, int]): Height and width in pixels.
-        sigma (tuple[float, float]): Blur across and along the direction ``angle``, in pixels.
-        angle (float): Direction of the second blur against the x axis, in radians.
+        rng: Source of randomness.
+        size: Height and width in pixels.
+        sigma: Blur across and along the direction ``angle``, in pixels.
+        angle: Direction of the second blur against the x axis, in radians.
 
     Returns:
-        FloatArray: ``(H, W)``, zero mean and unit standard deviation.
+        ``(H, W)``, zero mean and unit standard deviation.
     """
     across, along = sigma
     fy, fx = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :]
@@ -58,13 +58,13 @@ def stroke(points: FloatArray, values: Sequence[float], width: float, size: tupl
     """Draw an anti-aliased polyline.
 
     Args:
-        points (FloatArray): ``(N, 2)`` corners as x, y in pixels; they may lie outside the image.
-        values (Sequence[float]): ``N - 1`` opacities in [0, 1], one per segment.
-        width (float): Line width in pixels, down to a quarter of a pixel.
-        size (tuple[int, int]): Height and width of the image in pixels.
+        points: ``(N, 2)`` corners as x, y in pixels; they may lie outside the image.
+        values: ``N - 1`` opacities in [0, 1], one per segment.
+        width: Line width in pixels, down to a quarter of a pixel.
+        size: Height and width of the image in pixels.
 
     Returns:
-        FloatArray: ``(H, W)`` opacity in [0, 1].
+        ``(H, W)`` opacity in [0, 1].
     """
     height, width_px = size
     canvas = Image.new("L", (width_px * _SUPERSAMPLING, height * _SUPERSAMPLING))
@@ -80,7 +80,7 @@ def illumination(rng: Generator, size: tuple[int, int], channels: int = 1) -> Fl
     """Draw light that differs from image to image: level, colour cast, slope and one broad highlight.
 
     Returns:
-        FloatArray: ``(H, W, C)`` positive factors around 1.
+        ``(H, W, C)`` positive factors around 1.
     """
     y, x = grid(size)
     y, x = 2 * y / size[0] - 1, 2 * x / size[1] - 1  # -1..1
@@ -97,7 +97,7 @@ def brushed_metal(rng: Generator, size: tuple[int, int]) -> FloatArray:
     """Draw brushed steel: streaks along x, with grinding lines in the same direction as harmless marks.
 
     Returns:
-        FloatArray: ``(H, W, 1)`` grey values around 0.5.
+        ``(H, W, 1)`` grey values around 0.5.
     """
     angle = rng.normal(0, np.deg2rad(1.0))
     surface = 0.52 + 0.012 * smooth_noise(rng, size, (0.6, 35), angle)
@@ -118,7 +118,7 @@ def cast_iron(rng: Generator, size: tuple[int, int]) -> FloatArray:
     """Draw sand-cast iron: grains lit from the side, with pinholes and sparkles as harmless marks.
 
     Returns:
-        FloatArray: ``(H, W, 1)`` grey values around 0.42.
+        ``(H, W, 1)`` grey values around 0.42.
     """
     relief = 0.55 * smooth_noise(rng, size, (1.5, 1.5)) + 1.6 * smooth_noise(rng, size, (3.2, 3.2))
     lit = np.roll(relief, 1, axis=(0, 1)) - np.roll(relief, -1, axis=(0, 1))  # slope towards the upper left
@@ -140,7 +140,7 @@ def woven(rng: Generator, size: tuple[int, int]) -> FloatArray:
     """Draw a twill laminate in colour: two sets of tows, unevenly thick and bright, a few of them odd.
 
     Returns:
-        FloatArray: ``(H, W, 3)`` RGB values around 0.45.
+        ``(H, W, 3)`` RGB values around 0.45.
     """
     y, x = grid(size)
     angle, pitch = rng.normal(0, np.deg2rad(1.2)), rng.uniform(12.5, 13.5)
@@ -177,7 +177,7 @@ def scratch(rng: Generator, size: tuple[int, int]) -> tuple[FloatArray, BoolArra
     """Draw a thin jagged scratch that may begin at a border, mostly dark, fading along its way.
 
     Returns:
-        tuple[FloatArray, BoolArray]: Relative brightness change ``(H, W)``, about -0.3..0.3, and mask ``(H, W)``.
+        Relative brightness change ``(H, W)``, about -0.3..0.3, and mask ``(H, W)``.
     """
     scale = min(size)
     step = scale / 64
@@ -203,7 +203,7 @@ def pits(rng: Generator, size: tuple[int, int]) -> tuple[FloatArray, BoolArray]:
     """Draw one to four ragged pits, dark with a lit far rim, close to each other.
 
     Returns:
-        tuple[FloatArray, BoolArray]: Relative brightness change ``(H, W)``, about -0.5..0.2, and mask ``(H, W)``.
+        Relative brightness change ``(H, W)``, about -0.5..0.2, and mask ``(H, W)``.
     """
     y, x = grid(size)
     scale = min(size) / 256
@@ -226,7 +226,7 @@ def stain(rng: Generator, size: tuple[int, int]) -> tuple[FloatArray, BoolArray]
     """Draw a soft blotch of low contrast, mostly dark.
 
     Returns:
-        tuple[FloatArray, BoolArray]: Relative brightness change ``(H, W)``, about -0.2..0.2, and mask ``(H, W)``.
+        Relative brightness change ``(H, W)``, about -0.2..0.2, and mask ``(H, W)``.
     """
     y, x = grid(size)
     scale = min(size) / 256
@@ -244,7 +244,7 @@ def dent(rng: Generator, size: tuple[int, int]) -> tuple[FloatArray, BoolArray]:
     """Draw a dent: one flank in shadow, the other one lit, from a light in the upper left.
 
     Returns:
-        tuple[FloatArray, BoolArray]: Relative brightness change ``(H, W)``, about -0.3..0.3, and mask ``(H, W)``.
+        Relative brightness change ``(H, W)``, about -0.3..0.3, and mask ``(H, W)``.
     """
     y, x = grid(size)
     scale = min(size) / 256
@@ -269,11 +269,11 @@ def photograph(rng: Generator, surface: FloatArray) -> NDArray[np.uint8]:
     """Put a surface under drifting light and take its picture, with a sensor's noise.
 
     Args:
-        rng (Generator): Source of randomness.
-        surface (FloatArray): ``(H, W, C)`` values in [0, 1].
+        rng: Source of randomness.
+        surface: ``(H, W, C)`` values in [0, 1].
 
     Returns:
-        NDArray[np.uint8]: Picture ``(H, W)`` of one channel or ``(H, W, 3)`` of three.
+        Picture ``(H, W)`` of one channel or ``(H, W, 3)`` of three.
     """
     picture = surface * illumination(rng, (surface.shape[0], surface.shape[1]), surface.shape[2])
     picture = picture + rng.normal(0, _SENSOR_NOISE, picture.shape)
@@ -291,10 +291,10 @@ def render(
     """Draw one picture of a surface as a camera would take it.
 
     Args:
-        texture (str): Name of a texture in ``TEXTURES``.
-        rng (Generator): Source of randomness; the same state gives the same picture.
-        defect (str | None): Name of a defect in ``DEFECTS``; ``None`` draws a good part.
-        size (tuple[int, int]): Height and width in pixels.
+        texture: Name of a texture in ``TEXTURES``.
+        rng: Source of randomness; the same state gives the same picture.
+        defect: Name of a defect in ``DEFECTS``; ``None`` draws a good part.
+        size: Height and width in pixels.
 
     Returns:
         tuple[NDArray[np.uint8], BoolArray]: Picture ``(H, W)`` if grey or ``(H, W, 3)`` if RGB, and mask ``(H, W)``,

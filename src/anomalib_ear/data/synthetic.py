@@ -26,8 +26,8 @@ class SyntheticDefectDataset(AnomalibDataset):
     Which images, and kind, place and shape of each defect, depend on the seed and on the order of the images alone.
 
     Args:
-        dataset (AnomalibDataset): Good images only; at least two.
-        seed (int): Seed of the defects, 0 or more. Defaults to ``0``.
+        dataset: Good images only; at least two.
+        seed: Seed of the defects, 0 or more. Defaults to ``0``.
 
     Raises:
         ValueError: If an image is defective already, or there are fewer than two.

@@ -18,10 +18,10 @@ def images_below(root: Path) -> list[Path]:
     """List the images below a folder, without masks.
 
     Args:
-        root (Path): Folder of the data set.
+        root: Folder of the data set.
 
     Returns:
-        list[Path]: Image files, sorted.
+        Image files, sorted.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no image.
@@ -47,10 +47,10 @@ def find_duplicates(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """Find files of identical content.
 
     Args:
-        paths (Sequence[Path]): Files to compare.
+        paths: Files to compare.
 
     Returns:
-        dict[str, list[Path]]: SHA-256 in hexadecimal to the files that have it, two or more each, in the given order.
+        SHA-256 in hexadecimal to the files that have it, two or more each, in the given order.
 
     Raises:
         OSError: If a file cannot be read.
@@ -65,10 +65,10 @@ def report(root: Path) -> tuple[str, int]:
     """Describe the duplicates below a folder.
 
     Args:
-        root (Path): Folder of the data set.
+        root: Folder of the data set.
 
     Returns:
-        tuple[str, int]: Text, and number of images that occur more than once.
+        Text, and number of images that occur more than once.
     """
     images = images_below(root)
     duplicates = find_duplicates(images)
