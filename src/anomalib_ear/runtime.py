@@ -3,9 +3,9 @@
 
 """An exported model in a program of one's own, without torch and without anomalib.
 
-model = DeployedModel("model.xml")
-part = model.predict("part.png")
-print(part.label, part.score, part.anomaly_map.shape)
+    model = DeployedModel("model.xml")
+    part = model.predict("part.png")
+    print(part.label, part.score, part.anomaly_map.shape)
 """
 
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Photograph, Prediction
