@@ -6,6 +6,8 @@
     model = DeployedModel("model.xml")
     part = model.predict("part.png")
     print(part.label, part.score, part.anomaly_map.shape)
+
+Any number of threads may use one model.
 """
 
 from anomalib_ear.deploy.runtime import DeployedModel, Label, Photograph, Prediction
