@@ -9,8 +9,7 @@ Masking" (arXiv 2310.04010).
 
 import inspect
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, cast
 
 import torch
@@ -32,6 +31,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_ear.deploy.export import EarExportMixin
 from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.host import metrics
+from anomalib_ear.host.arguments import check_arguments, refuse_unused
 from anomalib_ear.host.checks import check_datamodule
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
@@ -40,9 +40,8 @@ from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
-from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.model import EarModel, build_model
-from anomalib_ear.method.spaces import DEFAULT, PIXELS
+from anomalib_ear.method.spaces import DEFAULT
 from anomalib_ear.method.variation import Strengths
 
 __all__ = ["Ear"]
@@ -137,7 +136,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             msg = f"image_size={image_size} and pre_processor exclude each other: give the size to the latter."
             raise ValueError(msg)
         check_arguments(locals())
-        refuse_unused(locals())
+        refuse_unused(locals(), inspect.signature(Ear).parameters)
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
             post_processor=post_processor,
@@ -392,59 +391,6 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def configure_visualizer(cls) -> EarVisualizer:
         """Pictures of each step of the method."""
         return EarVisualizer()
-
-
-def check_arguments(arguments: dict[str, Any]) -> None:
-    """Check what the network does not check when it is built.
-
-    Args:
-        arguments: All of the constructor's, by name.
-
-    Raises:
-        TypeError: If the variation is neither a truth value nor strengths by name.
-        ValueError: If a number is outside its range; names the argument.
-    """
-    size, rate, seed, epochs = (arguments[name] for name in ("image_size", "learning_rate", "seed", "max_epochs"))
-    if size is not None and not (
-        isinstance(size, Sequence)
-        and len(size) == 2  # height and width
-        and all(isinstance(side, int) and side >= 1 for side in size)
-    ):
-        msg = f"image_size must be two positive whole numbers of pixels, height and width, got {size}."
-        raise ValueError(msg)
-    if not 0 < rate < math.inf:
-        msg = f"learning_rate must be above 0, got {rate}."
-        raise ValueError(msg)
-    if seed is not None and not 0 <= seed < 2**32:
-        msg = f"seed must be from 0 to {2**32 - 1}, or null for a new one each time, got {seed}."
-        raise ValueError(msg)
-    if epochs is not None and epochs < 1:
-        msg = f"max_epochs must be 1 or more, got {epochs}."
-        raise ValueError(msg)
-    if not isinstance(variation := arguments["variation"], bool | Mapping):
-        msg = f"variation must be true, false, or strengths by name such as {{'blur': 1}}, got {variation!r}."
-        raise TypeError(msg)
-
-
-def refuse_unused(arguments: dict[str, Any]) -> None:
-    """Refuse arguments that the others leave without effect.
-
-    Args:
-        arguments: All of the constructor's, by name.
-
-    Raises:
-        ValueError: If one differs from its default and would be ignored.
-    """
-    unused = {}
-    if arguments["masking"] in WITHOUT_ATTENTION:
-        unused = dict.fromkeys(("excised_share", "mosaic_size"), f"masking={arguments['masking']!r}")
-    if arguments["space"] == PIXELS:
-        unused["backbone_scale"] = f"space={arguments['space']!r}"
-    defaults = inspect.signature(Ear).parameters
-    for name, cause in unused.items():
-        if arguments[name] != defaults[name].default:
-            msg = f"{name}={arguments[name]!r} has no effect with {cause}: leave it out, or change the latter."
-            raise ValueError(msg)
 
 
 def _plain(value: object) -> object:
