@@ -112,6 +112,22 @@ def test_no_threshold_is_noted_of_scores_that_it_does_not_normalise(post_process
     assert describe(post_processor, NO_IMAGES) == {"precision": "f32"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "threshold"), [({"image_sensitivity": 0.2}, "0.8"), ({"enable_normalization": False}, "0.4")], ids=str
+)
+def test_another_threshold_than_the_line_s_is_told(
+    model: Ear, tmp_path: Path, arguments: dict, threshold: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anomalib and the line would label one photograph differently."""
+    before, model.post_processor = model.post_processor, EarPostProcessor(**arguments)
+    model.post_processor._image_threshold.fill_(0.4)
+    try:
+        model.to_openvino(tmp_path)
+    finally:
+        model.post_processor = before
+    assert f"give --threshold {threshold} there" in caplog.text
+
+
 def test_openvino_notes_them_and_keeps_its_compression(model: Ear, tmp_path: Path) -> None:
     """Weights of half the size stay so."""
     sizes = {}

@@ -8,6 +8,7 @@ CPU has it, and scores drift. Without its threshold a normalised score cannot be
 """
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,6 +169,7 @@ class EarExportMixin(ExportMixin):
                 with only_warnings(__name__), only_warnings("torch.export", least=logging.ERROR):
                     path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
                 description = describe(self.post_processor, self.model.calibration_images)
+                _warn_of_threshold(self.post_processor)
             finally:
                 self.model, self.post_processor = trained
         model = openvino.Core().read_model(path)
@@ -247,6 +249,16 @@ def _tell(*files: Path) -> None:
     """Say what was written, where, and how large it is."""
     sizes = (f"{file.resolve()} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
     logger.info("Wrote %s.", " and ".join(sizes))
+
+
+def _warn_of_threshold(post_processor: nn.Module | None) -> None:
+    """Say so if parts are defective above another score than the line's 0.5."""
+    threshold = getattr(post_processor, "normalized_image_threshold", None)
+    if threshold is not None and not math.isclose(float(threshold), 0.5, abs_tol=1e-6):
+        logger.warning(
+            "anomalib calls parts above %.4g defective, the line those above 0.5: give --threshold %.4g there.",
+            *(float(threshold), float(threshold)),
+        )
 
 
 def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str, str]:
