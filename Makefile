@@ -45,10 +45,11 @@ test-lowest: $(INSTALLED) ## run every test with the oldest dependencies that py
 	$(BIN)/uv pip install --python .venv-lowest --resolution lowest-direct -e ".[test]"
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python $(PYTEST)
 
-lint: $(INSTALLED) ## check style, format and types
+lint: $(INSTALLED) ## check style, format, types and who imports whom
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-cache
 
 clean: ## remove the environments and the tools' caches
 	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache dist
