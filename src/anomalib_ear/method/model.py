@@ -36,6 +36,9 @@ CALIBRATION_VALUES = 2**29
 # part that lies still the image AUROC was 0.968 with 4 copies of each, 0.980 with 8, 0.985 with 16.
 CALIBRATION_RESIDUALS = 1500
 MAX_COPIES = 16
+# Images that a calibration compares at a time. The tensors of eight are so large that the operating system clears new
+# memory for each of them: that takes a fifth to a third of the time.
+COMPARED_AT_ONCE = 2
 # By how much a resize may leave [0, 1].
 ROUNDING = 1e-3
 
@@ -323,7 +326,8 @@ class EarModel(nn.Module):
             images = (image[None].float() / 255 for image in self.calibration_images)
         training = self.training
         self.eval()
-        evidence = map(self.compare, self.vary(images, copies))
+        parts = (part for batch in images for part in batch.split(COMPARED_AT_ONCE))
+        evidence = map(self.compare, self.vary(parts, copies))
         scores = self.anomaly_map.fit(evidence, copies)
         self.train(training)
         if len(scores):
