@@ -328,6 +328,24 @@ class TestChecks:
         with pytest.raises(MisMatchError, match=r"defective/4\.png.*masks/a_6\.png"):
             self.data(root).setup()
 
+    @pytest.mark.parametrize(
+        ("masks", "is_right"), [(("crack", "hole"), True), (("1", "2"), True), (("2", "1"), False)], ids=str
+    )
+    def test_masks_of_kinds_with_the_same_names(self, root: Path, masks: tuple[str, str], is_right: bool) -> None:
+        """Each kind has its 4.png; the host pairs in the order of all paths, whatever the order of the folders."""
+        for kind, of_masks in zip(("crack", "hole"), masks, strict=True):
+            for name, files in ((kind, "defective"), (f"masks/{of_masks}", "masks")):
+                (root / name).mkdir()
+                shutil.copy(root / files / "4.png", root / name)
+        data = self.data(root, abnormal_dir=["crack", "hole"], mask_dir=[f"masks/{name}" for name in masks])
+        if is_right:
+            data.setup()
+        else:
+            with pytest.raises(
+                MisMatchError, match=r"crack/4\.png' would get mask '.*masks/1/4\.png', of another folder"
+            ):
+                data.setup()
+
     def test_a_mask_of_another_size_stops_training(self, root: Path) -> None:
         """The error names the mask and its photograph, and says so if the mask lies on its side."""
         mask = root / "masks" / "5.png"

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from anomalib_ear.deploy import watching as watching_module
+from anomalib_ear.deploy.watching import Seen, Watch
 from brightness import brightness_model, inspect, photograph, scored
 from conftest import REPOSITORY
 
@@ -210,6 +214,26 @@ def test_only_a_folder_is_watched(
     assert line.startswith("error: --watch true watches a folder")
     assert repr(source) in line
     assert not (tmp_path / "out").exists()
+
+
+def test_what_may_pass_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive that does not answer changes no file, so a photograph of it comes again; a damaged one does not."""
+    monkeypatch.setattr(watching_module, "_SEARCH_EVERY", 0.1)
+    photograph(tmp_path / "away.png", 1)
+    photograph(tmp_path / "damaged.png", 2)
+    stop, end = Event(), time.monotonic() + 40
+    with closing(Seen([])) as seen:
+        came: list[str] = []
+        watch = Watch(tmp_path, seen, stop, print)
+        for arrival in watch:
+            assert time.monotonic() < end, came
+            if arrival is not None:
+                came.append(arrival.name.name)
+                watch.done(arrival, None, failed=True, again=arrival.name.name == "away.png")
+            if came.count("away.png") == 3:
+                stop.set()
+        assert came.count("damaged.png") == 1
+        assert seen.failed == 2
 
 
 def test_memory_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -622,6 +623,18 @@ class TestOtherData:
         again.fit(model, datamodule=data, ckpt_path=engine.best_model_path)
         assert any("resumed with other data" in message for message in caplog.messages)
         assert model.model.calibration_images[:, 1:].max() == 0
+
+    def test_photographs_that_are_gone_are_told(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Somebody took out those that were mislabelled: the checkpoint keeps nothing of them."""
+        engine = fit(Ear(**FEATURES), surfaces, tmp_path / "first", max_epochs=1)
+        shutil.copytree(surfaces, tmp_path / "fewer")
+        for index in range(4):
+            (tmp_path / "fewer" / "good" / f"{index:03}.png").unlink()
+        again = Engine(default_root_dir=tmp_path / "again", accelerator="cpu", max_epochs=2)
+        again.fit(Ear(**FEATURES), datamodule=folder(tmp_path / "fewer"), ckpt_path=engine.best_model_path)
+        assert "that were trained on are not among the training images" in caplog.text
 
 
 def test_a_checkpoint_of_another_model_is_refused(surfaces: Path, tmp_path: Path) -> None:

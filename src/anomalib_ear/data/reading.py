@@ -99,25 +99,58 @@ def make_folder_dataset(*args: Any, **kwargs: Any) -> DataFrame:  # noqa: ANN401
         FileNotFoundError: If a defective photograph has no mask, or a mask no photograph; names it.
         MisMatchError: If they are paired wrongly; names a pair.
     """
+    given = inspect.signature(_host_make_folder_dataset).bind(*args, **kwargs).arguments
     try:
-        return _host_make_folder_dataset(*args, **kwargs)
+        samples = _host_make_folder_dataset(*args, **kwargs)
     except (ValueError, MisMatchError) as error:
-        given = inspect.signature(_host_make_folder_dataset).bind(*args, **kwargs).arguments
         photographs, masks = _files(given, "abnormal_dir"), _files(given, "mask_dir")
         if photographs and masks:
             _explain_pairs(photographs, masks, error)
         raise
+    _check_folders(samples, given)
+    return samples
+
+
+def _check_folders(samples: DataFrame, given: Mapping[str, Any]) -> None:
+    """Refuse a mask of another folder: the host pairs in the order of all paths, and names may occur in each folder.
+
+    Raises:
+        MisMatchError: If of several photographs with one name one would get the mask of another.
+    """
+    if "mask_path" not in samples:
+        return
+    masked = samples[samples.mask_path.astype(bool)]
+    pairs = list(zip(masked.image_path.map(Path), masked.mask_path.map(Path), strict=True))
+    count = Counter(photograph.stem for photograph, _ in pairs)
+    folders = [_folders(given, name) for name in ("abnormal_dir", "mask_dir")]
+    side_by_side = list(zip(*folders, strict=True)) if len(folders[0]) == len(folders[1]) else []
+    for photograph, mask in pairs:
+        is_sibling = photograph.parent.name == mask.parent.name or any(
+            photograph.parent.relative_to(one) == mask.parent.relative_to(other)
+            for one, other in side_by_side
+            if one in photograph.parents and other in mask.parents
+        )
+        if count[photograph.stem] > 1 and not is_sibling:
+            msg = (
+                f"'{photograph}' would get mask '{mask}', of another folder: several photographs have this name, and "
+                "all are paired in the order of their paths. Name each folder of masks like its photographs'."
+            )
+            raise MisMatchError(msg)
 
 
 def _files(given: Mapping[str, Any], name: str) -> list[Path]:
     """List the files of a ``Folder``'s argument as the host does."""
+    suffixes = {suffix.lower() for suffix in given.get("extensions") or images.SUFFIXES}
+    files = (file for folder in _folders(given, name) for file in folder.rglob("*"))
+    return sorted(file for file in files if file.suffix.lower() in suffixes and file.is_file())
+
+
+def _folders(given: Mapping[str, Any], name: str) -> list[Path]:
+    """List the folders of a ``Folder``'s argument as the host does."""
     value = given.get(name)
     if value is None:
         return []
-    folders = [value] if isinstance(value, str | Path) else value
-    suffixes = {suffix.lower() for suffix in given.get("extensions") or images.SUFFIXES}
-    files = (file for folder in folders for file in resolve_path(folder, given.get("root")).rglob("*"))
-    return sorted(file for file in files if file.suffix.lower() in suffixes and file.is_file())
+    return [resolve_path(folder, given.get("root")) for folder in ([value] if isinstance(value, str | Path) else value)]
 
 
 def _explain_pairs(photographs: list[Path], masks: list[Path], error: Exception) -> NoReturn:

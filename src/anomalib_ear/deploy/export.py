@@ -77,7 +77,7 @@ class EarExportMixin(ExportMixin):
         self._record_training_data()
         if before is None or self._training_data is None:
             return ""
-        return training_data.compare(before, self._training_data)[0]
+        return "; ".join(filter(None, training_data.compare(before, self._training_data)))
 
     def _record_training_data(self) -> None:
         """Note the data of the present or last training; reads each file once per training."""

@@ -8,6 +8,7 @@
 Imports neither torch nor anomalib.
 """
 
+import errno
 import math
 import signal
 import sqlite3
@@ -137,6 +138,7 @@ class _Inspection:
         self.num_failed = 0
         self._counts: Counter[Label] = Counter()
         self._failures: list[str] = []
+        self._tried_again: set[Path] = set()
         self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
         if math.isnan(line.model.trained_threshold):
@@ -178,8 +180,13 @@ class _Inspection:
             raise result
         digest = arrival.digest
         is_replaced = digest is not None and result is not None
+        # Errors of the system have a number, those of what a file holds do not.
+        may_pass = isinstance(result, OSError) and result.errno not in (None, errno.ENOENT)
         if isinstance(result, Exception):
-            _not_scored(arrival.file, result)
+            if arrival.file not in self._tried_again:
+                _not_scored(arrival.file, result)
+            if may_pass:
+                self._tried_again.add(arrival.file)
             if isinstance(result, FileNotFoundError):
                 is_replaced = False  # it was taken away, and nobody knows that it had changed
             elif is_replaced:
@@ -190,7 +197,9 @@ class _Inspection:
         if isinstance(result, Scores):
             self._append(result)
             digest = result.digest
-        watch.done(arrival, digest, failed=isinstance(result, Exception))
+        if not may_pass:
+            self._tried_again.discard(arrival.file)
+        watch.done(arrival, digest, failed=isinstance(result, Exception), again=may_pass)
 
     def _append(self, scores: Scores) -> None:
         """Append a row."""

@@ -97,9 +97,11 @@ class Seen:
             (name, stamp),
         )
 
-    def done(self, name: str, digest: str | None, *, failed: bool = False) -> None:
-        """Note what the table has of a file that was looked at."""
+    def done(self, name: str, digest: str | None, *, failed: bool = False, again: bool = False) -> None:
+        """Note what the table has of a file that was looked at, and whether to look again though it does not change."""
         self._base.execute("UPDATE seen SET digest = ?, failed = ? WHERE name = ?", (digest, failed, name))
+        if again:
+            self._base.execute("UPDATE seen SET stamp = NULL WHERE name = ?", (name,))
 
     @property
     def failed(self) -> int:
@@ -165,15 +167,16 @@ class Watch:
             msg = f"{self.folder} cannot be watched: {error}."
             raise OSError(msg) from error
 
-    def done(self, arrival: Arrival, digest: str | None, *, failed: bool = False) -> None:
+    def done(self, arrival: Arrival, digest: str | None, *, failed: bool = False, again: bool = False) -> None:
         """Note what came of a photograph.
 
         Args:
             arrival: As it was yielded.
             digest: SHA-256 of it in the table, ``None`` if it is not there.
             failed: Whether it could not be scored.
+            again: Whether the next search shall yield it again though it has not changed.
         """
-        self.seen.done(as_text(arrival.name), digest, failed=failed)
+        self.seen.done(as_text(arrival.name), digest, failed=failed, again=again)
         self._at_work.discard(arrival.file)
 
     @property

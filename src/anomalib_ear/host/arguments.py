@@ -6,6 +6,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
+from numbers import Integral, Real
 from typing import Any
 
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
@@ -19,9 +20,10 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         arguments: All of the constructor's, by name.
 
     Raises:
-        TypeError: If the variation is neither a truth value nor strengths by name.
+        TypeError: If a number is of another kind, or the variation neither a truth value nor strengths by name.
         ValueError: If a number is outside its range; names the argument.
     """
+    _check_numbers(arguments)
     size, rate, seed, epochs = (arguments[name] for name in ("image_size", "learning_rate", "seed", "max_epochs"))
     if size is not None and not (
         isinstance(size, Sequence)
@@ -42,6 +44,18 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     if not isinstance(variation := arguments["variation"], bool | Mapping):
         msg = f"variation must be true, false, or strengths by name such as {{'blur': 1}}, got {variation!r}."
         raise TypeError(msg)
+
+
+def _check_numbers(arguments: dict[str, Any]) -> None:
+    """Refuse text, truth values, and fractions where a whole number is asked for."""
+    whole = {name: arguments[name] for name in ("seed", "max_epochs", "mosaic_size")}
+    whole |= {f"channels[{index}]": each for index, each in enumerate(arguments["channels"] or ())}
+    real = {name: arguments[name] for name in ("learning_rate", "excised_share", "backbone_scale")}
+    for kind, word, values in ((Integral, "whole number", whole), (Real, "number", real)):
+        for name, value in values.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+                msg = f"{name} must be a {word}, got {value!r}."
+                raise TypeError(msg)
 
 
 def refuse_unused(arguments: dict[str, Any], parameters: Mapping[str, Parameter]) -> None:
