@@ -232,10 +232,13 @@ def _opened(path: str | Path) -> Iterator[ImageFile]:
         why = str(error) or repr(error)
         if isinstance(error, UnidentifiedImageError):
             why = f"it is no {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}. If it is an image, {_REMEDY}"
-        if not Path(path).stat().st_size:
+        number = getattr(error, "errno", None)  # of the system's: a drive that does not answer, a full disk
+        if number is None and not Path(path).stat().st_size:
             why = "it is empty."
         msg = f"cannot read '{path}': {why}"
-        raise OSError(msg) from error
+        refused = OSError(msg)
+        refused.errno = number
+        raise refused from error
 
 
 def _check_pages(image: ImageFile) -> None:

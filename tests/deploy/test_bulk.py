@@ -222,6 +222,23 @@ def test_a_photograph_that_cannot_be_read_is_a_row(
     assert parquet.read_table(tmp_path / "out" / "scores").num_rows == 33
 
 
+def test_a_drive_that_does_not_answer_leaves_no_row(
+    model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Its photographs are scored by the same command once it answers, though none of them has changed."""
+    (folder / "away.png").symlink_to("/proc/self/mem")  # whose first byte is an input/output error
+    run = command(model, folder, tmp_path / "out", "--address", cluster.address)
+    done = finish(run, environment)
+    assert done.returncode == 2
+    assert "away.png" in done.stderr
+    assert "Once that is mended, the same command goes on." in done.stderr
+    (folder / "away.png").unlink()
+    photograph(folder / "away.png", 200)
+    done = finish(run, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(rows(tmp_path / "out")) == 31
+
+
 def test_a_uri_is_read_too(
     model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -33,6 +33,9 @@ _PHOTOGRAPHS = pa.schema(
     [("id", pa.int64()), ("path", pa.string()), ("size", pa.int64()), ("modified", pa.timestamp("us", "UTC"))]
 )
 
+# What is counted of the scores, whose folder is empty until the first part is done.
+_SCORED = pa.schema([("id", pa.int64()), ("label", pa.string())])
+
 
 class Entry(NamedTuple):
     """A photograph in the archive's listing.
@@ -117,7 +120,10 @@ class Archive:
                 copy.write_bytes(stream.read())
             yield copy
         except (OSError, ValueError) as error:
-            raise type(error)(str(error).replace(str(copy), path)) from error
+            named = type(error)(str(error).replace(str(copy), path))
+            if isinstance(named, OSError) and isinstance(error, OSError):
+                named.errno = error.errno
+            raise named from error
         finally:
             copy.unlink(missing_ok=True)
 
@@ -192,7 +198,7 @@ class Table:
         counts: Counter[str | None] = Counter()
         if not self._exists(self.scores):
             return counts
-        rows = arrow_dataset.dataset(self.scores, filesystem=self.files, format="parquet")
+        rows = arrow_dataset.dataset(self.scores, schema=_SCORED, filesystem=self.files, format="parquet")
         for batch in rows.to_batches(columns=["id", "label"]):
             found = batch["id"].to_numpy()
             # pyarrow's own `is_in` would hash all ids anew for each batch.

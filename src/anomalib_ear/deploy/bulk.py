@@ -10,6 +10,7 @@ and scores are those of the line. Photographs and table are in :mod:`anomalib_ea
 imported.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -44,6 +45,8 @@ _CLERKS = 2
 # Seconds in which a Ray cluster must answer.
 _PATIENCE = 10
 
+# What the system says of one photograph; all else, as of a drive that does not answer, is of many and may pass.
+_ITS_OWN = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
 _SCORES = pa.schema(
     [("raw_score", pa.float64()), ("normalised_score", pa.float64()), ("label", pa.string()), ("error", pa.string())]
 )
@@ -192,7 +195,15 @@ def _insist_on_answer(address: str) -> None:
 
 
 def _row(result: Prediction | Exception) -> dict[str, Any]:
+    """Write what came out.
+
+    Raises:
+        OSError: If the system failed, and not the photograph: a row would keep it from being scored later.
+        MemoryError: The same.
+    """
     if isinstance(result, Exception):
+        if isinstance(result, MemoryError) or getattr(result, "errno", None) not in _ITS_OWN:
+            raise result
         return {"error": " ".join(str(result).split())}
     return {"raw_score": result.raw_score, "normalised_score": result.score, "label": result.label}
 
@@ -205,7 +216,10 @@ def main(arguments: list[str] | None = None) -> int:
         say("Interrupted; the same command goes on.", sys.stderr)
         return INTERRUPTED
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+        lines = str(error).strip().splitlines()
+        # Of an error that was raised here Ray's last line says how often it tried.
+        own = [line.partition(": ")[2] for line in lines if line.startswith(("OSError: ", "MemoryError: "))]
+        reason = (own or lines)[-1].strip().rstrip(".")
         return fail(f"{reason}. Once that is mended, the same command goes on.")
     except (OSError, ValueError, jsonargparse.ArgumentError) as error:
         return fail(str(error))
