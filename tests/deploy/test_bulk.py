@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,6 +26,9 @@ from conftest import REPOSITORY
 
 pytest.importorskip("ray.data", reason="needs anomalib-ear[ray]")
 from pyarrow import parquet
+
+from anomalib_ear.deploy.archive import Archive
+from anomalib_ear.deploy.bulk import _row
 
 # Large photographs: enough that both workers are busy for some seconds.
 MANY = 320
@@ -250,6 +255,60 @@ def test_a_uri_is_read_too(
     table = rows(tmp_path / "out")
     assert len(table) == 29
     assert round(table["shift ä/1.png"]["normalised_score"] * 255) == 16
+
+
+class Store(BaseHTTPRequestHandler):
+    """As much of S3 as reading one photograph takes.
+
+    Attributes:
+        status: What it answers who reads it.
+        content: The photograph.
+    """
+
+    status, content = 200, b""
+
+    def do_HEAD(self) -> None:
+        """Say that the photograph is there."""
+        self.answer(200 if self.path.endswith(".png") else 404, self.content, send=False)
+
+    def do_GET(self) -> None:
+        """List the photograph, or give it."""
+        listing = (
+            f"<ListBucketResult><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated><Contents><Key>a/1.png</Key><Size>"
+            f"{len(self.content)}</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>"
+        )
+        self.answer(*((200, listing.encode()) if "list-type" in self.path else (self.status, self.content)))
+
+    def answer(self, status: int, body: bytes, *, send: bool = True) -> None:
+        """Send an answer, or its header alone."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if send:
+            self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_store_that_does_not_answer_is_no_fault_of_a_photograph(tmp_path: Path) -> None:
+    """The error names the photograph, and has the number by which it gets no row; later it is read."""
+    photograph(tmp_path / "1.png", 100)
+    Store.content = (tmp_path / "1.png").read_bytes()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=x"
+        archive = Archive(f"s3://key:secret@bucket/a?{place}")
+        (entry,) = archive.photographs()
+        Store.status = 503
+        with pytest.raises(OSError, match=r"cannot fetch '1\.png'") as raised, archive.file(entry.path, tmp_path):
+            pass
+        with pytest.raises(OSError, match=r"cannot fetch '1\.png'"):
+            _row(raised.value)
+        Store.status = 200
+        with archive.file(entry.path, tmp_path) as file:
+            assert file.read_bytes() == Store.content
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 """An archive of photographs and the table of its scores, in any file system that pyarrow knows."""
 
+import errno
 import json
 import os
 import re
@@ -110,6 +111,10 @@ class Archive:
         Args:
             path: As :meth:`photographs` lists it.
             folder: Where it is copied to, and taken away again, if it is in a remote file system.
+
+        Raises:
+            OSError: If it cannot be fetched; names it. With the number of an input/output error where the store says
+                none, as for a time-out.
         """
         if self.is_local:
             yield Path(self.root, path if self._is_uri else _from_text(path))
@@ -117,7 +122,13 @@ class Archive:
         copy = folder / f"{blake2b(path.encode(), digest_size=8).hexdigest()}{Path(path).suffix}"
         try:
             with self._files.open_input_stream(f"{self.root}/{path}") as stream:
-                copy.write_bytes(stream.read())
+                data = stream.read()
+        except OSError as error:
+            away = OSError(f"cannot fetch '{path}': {error}")
+            away.errno = error.errno or errno.EIO
+            raise away from error
+        try:
+            copy.write_bytes(data)
             yield copy
         except (OSError, ValueError) as error:
             named = type(error)(str(error).replace(str(copy), path))
