@@ -216,6 +216,28 @@ def test_only_a_folder_is_watched(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_row_stays_while_its_photograph_cannot_be_reached(watching: Callable[..., Command], tmp_path: Path) -> None:
+    """Nobody knows that it has changed. It is named once, however often it is tried."""
+    file = tmp_path / "in" / "1.png"
+    photograph(file, 1)
+    command = watching()
+    command.wait_for(lambda: len(command.rows()) == 1)
+    command.end(signal.SIGTERM)
+    rows = command.rows()
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # whose first byte is an input/output error
+    photograph(tmp_path / "in" / "2.png", 2)
+    command = watching()
+    command.wait_for(lambda: len(command.rows()) == 2)
+    time.sleep(12)  # in which the folder is searched again
+    status, said, errors = command.end(signal.SIGTERM)
+    assert command.rows()[:1] == rows
+    assert (tmp_path / "out" / "heat_maps" / "1_heat.jpg").exists()
+    assert status == 1
+    assert "1 not scored" in said
+    assert errors.count(f"{file}: ") == 1, errors
+
+
 def test_what_may_pass_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drive that does not answer changes no file, so a photograph of it comes again; a damaged one does not."""
     monkeypatch.setattr(watching_module, "_SEARCH_EVERY", 0.1)

@@ -183,12 +183,12 @@ class _Inspection:
         # Errors of the system have a number, those of what a file holds do not.
         may_pass = isinstance(result, OSError) and result.errno not in (None, errno.ENOENT)
         if isinstance(result, Exception):
-            if arrival.file not in self._tried_again:
+            if not (may_pass and arrival.file in self._tried_again):  # once, however often it is tried
                 _not_scored(arrival.file, result)
             if may_pass:
                 self._tried_again.add(arrival.file)
-            if isinstance(result, FileNotFoundError):
-                is_replaced = False  # it was taken away, and nobody knows that it had changed
+            if may_pass or isinstance(result, FileNotFoundError):
+                is_replaced = False  # it cannot be reached, and nobody knows that it has changed
             elif is_replaced:
                 self.line.remove_pictures(arrival.name)
         if is_replaced:
