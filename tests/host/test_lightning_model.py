@@ -360,6 +360,7 @@ class TestErrors:
             ({"variation": "yes"}, "variation"),
             ({"learning_rate": "0.001"}, "learning_rate must be a number"),
             ({"mosaic_size": 2.5}, "mosaic_size must be a whole number"),
+            ({"channels": 8}, "channels must be a list"),
             ({"channels": [8.5, 16]}, r"channels\[0\] must be a whole number"),
             ({"seed": 1.5}, "seed must be a whole number"),
             ({"max_epochs": True}, "max_epochs must be a whole number"),

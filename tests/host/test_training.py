@@ -627,7 +627,7 @@ class TestOtherData:
     def test_photographs_that_are_gone_are_told(
         self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Somebody took out those that were mislabelled: the checkpoint keeps nothing of them."""
+        """Somebody took out those that were mislabelled."""
         engine = fit(Ear(**FEATURES), surfaces, tmp_path / "first", max_epochs=1)
         shutil.copytree(surfaces, tmp_path / "fewer")
         for index in range(4):

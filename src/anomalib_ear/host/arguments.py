@@ -48,6 +48,9 @@ def check_arguments(arguments: dict[str, Any]) -> None:
 
 def _check_numbers(arguments: dict[str, Any]) -> None:
     """Refuse text, truth values, and fractions where a whole number is asked for."""
+    if not isinstance(arguments["channels"], Sequence | None):
+        msg = f"channels must be a list of whole numbers, or null for the default, got {arguments['channels']!r}."
+        raise TypeError(msg)
     whole = {name: arguments[name] for name in ("seed", "max_epochs", "mosaic_size")}
     whole |= {f"channels[{index}]": each for index, each in enumerate(arguments["channels"] or ())}
     real = {name: arguments[name] for name in ("learning_rate", "excised_share", "backbone_scale")}

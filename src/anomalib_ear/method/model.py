@@ -36,8 +36,8 @@ CALIBRATION_VALUES = 2**29
 # part that lies still the image AUROC was 0.968 with 4 copies of each, 0.980 with 8, 0.985 with 16.
 CALIBRATION_RESIDUALS = 1500
 MAX_COPIES = 16
-# Images that a calibration compares at a time. The tensors of eight are so large that the operating system clears new
-# memory for each of them: that takes a fifth to a third of the time.
+# Images that a calibration compares at a time. The tensors of more are so large that the operating system clears new
+# memory for each of them, which takes as long as part of the arithmetic.
 COMPARED_AT_ONCE = 2
 # By how much a resize may leave [0, 1].
 ROUNDING = 1e-3
