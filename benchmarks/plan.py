@@ -38,8 +38,8 @@ class Dataset:
     per_class: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # `arguments`, `trainer` of a model
     seed_is: str | None = None  # argument of the datamodule that a row's seed sets, in place of the model's seed
     proxy: bool = False  # whether to report metrics on the validation images too, as proxy_*
-    # Where the datamodule's validation images show parts that are trained on: a pattern of the number in an image's
-    # name along which images of one part lie side by side. robustness.py then holds out runs of it.
+    # Where the datamodule's validation images show parts that are trained on: a pattern of the part in an image's name.
+    # robustness.py then holds out parts.
     held_out_by: str | None = None
 
 

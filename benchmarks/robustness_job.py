@@ -16,6 +16,7 @@ import openvino
 import torch
 from anomalib.data import AnomalibDataset
 from lightning.pytorch.trainer.states import TrainerFn
+from sklearn.model_selection import GroupShuffleSplit
 from torch import Tensor
 
 from benchmarks import job as benchmark
@@ -38,21 +39,20 @@ class Photographs(NamedTuple):
 
 
 def framed(data: Data, held_out_by: str | None) -> Data:
-    """Let a datamodule's images be the middle of the photographs, and hold out neighbours where the data set says so.
+    """Let a datamodule's images be the middle of the photographs, and hold out whole parts where the data set says so.
 
     Args:
         data: The datamodule; it is set up once and for all.
-        held_out_by: Pattern of the number in a file's name along which photographs of one part lie side by side: of 25
-            runs of the images that are not tested every fifth is held out, in place of the datamodule's choice.
+        held_out_by: Pattern of the part in a file's name: of the parts that are not tested a fifth is held out, drawn
+            with seed 0, in place of the datamodule's choice.
     """
     data.train_augmentations = data.val_augmentations = data.test_augmentations = View()
     data.setup(TrainerFn.FITTING)
     if held_out_by:
         every = data.train_data + data.val_data
-        numbers = [int(re.findall(held_out_by, Path(path).stem)[-1]) for path in every.samples.image_path]
-        runs = np.array_split(np.argsort(numbers, kind="stable"), 25)
-        data.val_data = every.subsample(np.concatenate(runs[2::5]).tolist())
-        data.train_data = every.subsample(np.concatenate([run for i, run in enumerate(runs) if i % 5 != 2]).tolist())
+        parts = [re.findall(held_out_by, Path(path).stem)[0] for path in every.samples.image_path]
+        kept, held_out = next(GroupShuffleSplit(1, test_size=0.2, random_state=0).split(parts, groups=parts))
+        data.train_data, data.val_data = every.subsample(kept.tolist()), every.subsample(held_out.tolist())
     return data
 
 
