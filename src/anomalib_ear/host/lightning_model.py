@@ -37,7 +37,7 @@ from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export, share_run_folder
 from anomalib_ear.host.report import ReportCallback
-from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, one_cycle, progress
+from anomalib_ear.host.training import TrainingCallback, check_trainer, is_ending, limit_epochs, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
 from anomalib_ear.method.model import EarModel, build_model
@@ -249,8 +249,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         The order of the training images and the skips that are off do not depend on how often this is done.
 
         Args:
-            last: Whether training ends with this. Before that each image is calibrated by twice at most: copies take
-                time.
+            last: Whether no later epoch follows. Else each image is calibrated by twice at most: copies take time.
         """
         if self.model.is_calibrated:
             return False
@@ -269,7 +268,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
         super().on_save_checkpoint(checkpoint)
-        if self.calibrate():
+        if self.calibrate(last=is_ending(self.trainer) or not self.trainer.is_last_batch):
             checkpoint["state_dict"] = self.trainer.strategy.lightning_module_state_dict()
 
     def _calibration_images(self) -> "Subset[Any]":

@@ -69,7 +69,7 @@ class TrainingCallback(Callback):
         """Calibrate before thresholds are taken; outside training insist that it was done."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._validated_step = trainer.global_step
-            pl_module.calibrate(last=trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs)
+            pl_module.calibrate(last=is_ending(trainer))
         else:
             pl_module.insist_on_training()
 
@@ -135,6 +135,11 @@ def check_trainer(trainer: Trainer) -> None:
             "The learning rate falls to 0 by itself."
         )
         raise ValueError(msg)
+
+
+def is_ending(trainer: Trainer) -> bool:
+    """Tell whether training ends with the present epoch, as far as is known."""
+    return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
 
 
 def limit_epochs(trainer: Trainer) -> bool:
