@@ -230,7 +230,7 @@ class TestEpochs:
         """The default applies only where nobody set a limit; a thousand epochs are one."""
         callbacks = [*trainer.get("callbacks", []), StopAtOnce()]
         short = {"limit_train_batches": 1, "limit_val_batches": 0, "callbacks": callbacks}
-        engine = fit(Ear(**FEATURES), surfaces, tmp_path, **(trainer | short))
+        engine = fit(Ear(**TINY), surfaces, tmp_path, **(trainer | short))
         assert engine.trainer.max_epochs == epochs
 
 
@@ -481,19 +481,6 @@ class TestUnusedArguments:
         """The error names the argument and what makes it useless."""
         with pytest.raises(ValueError, match=named):
             Ear(**arguments)
-
-
-class TestDeepNetwork:
-    """A network with more levels than the host's smallest image has pixels for."""
-
-    def test_is_exported_for_any_size(self, surfaces: Path, tmp_path: Path) -> None:
-        """Images must have 64 pixels per side; the export, which tries one of 32, works nevertheless."""
-        model = Ear(**(TINY | {"image_size": (128, 256), "channels": (4,) * 6}))
-        fit(model, surfaces, tmp_path, max_epochs=1)
-        model.pre_processor = None
-        assert model.to_onnx(tmp_path).is_file()
-        with pytest.raises(ValueError, match="at least 64 x 64"):
-            model(torch.rand(1, 3, 32, 64))
 
 
 class TestMemory:

@@ -139,7 +139,8 @@ def check_trainer(trainer: Trainer) -> None:
 
 def is_ending(trainer: Trainer) -> bool:
     """Tell whether training ends with the present epoch, as far as is known."""
-    return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+    epochs = trainer.current_epoch + 1
+    return epochs == trainer.max_epochs or (trainer.should_stop and epochs >= (trainer.min_epochs or 0))
 
 
 def limit_epochs(trainer: Trainer) -> bool:
