@@ -5,10 +5,12 @@
 
     python -m benchmarks.run --datasets '[surface_demo]'
 
-Each combination is a row. A row that is there is not made again, unless it was made with other arguments or by another
-version of the method, or failed. At the end the first seed's models are timed in turn, and the report is written.
+Each combination is a row. A row that is there is not made again, unless it was made with other arguments, of other
+photographs or by another version of the method, or failed. At the end the first seed's models are timed in turn, and
+the report is written.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,6 +25,24 @@ from tqdm import tqdm
 
 from benchmarks import plan, report, speed, store
 
+FILES = "files.sha256"  # in a row's folder: what its job has read
+
+
+def files_of(job: store.Row) -> str:
+    """Hash names and contents of all files in the folder of a job's data set."""
+    digest, root = hashlib.sha256(), job.get("root") or job["arguments"]["data"].get("root")
+    for file in sorted(path for path in Path(root).rglob("*") if path.is_file()) if root else []:
+        digest.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def why_run(job: store.Row, rows: list[store.Row], folder: Path, *, again: bool = False) -> str | None:
+    """Say why a job is run, ``None`` if its row is there. Rows whose folder is not there are taken at their word."""
+    reason = plan.why_run(job, rows, again=again)
+    if not reason and (folder / FILES).exists() and (folder / FILES).read_text() != files_of(job):
+        return "other photographs"
+    return reason
+
 
 def execute(job: store.Row, folder: Path, module: str = "benchmarks.job") -> store.Row:
     """Run a job by a module in a process of its own; returns its row, with ``error`` where it failed."""
@@ -34,6 +54,7 @@ def execute(job: store.Row, folder: Path, module: str = "benchmarks.job") -> sto
     with log.open("w") as stream:
         done = subprocess.run(command, input=payload, text=True, stdout=stream, stderr=stream, check=False)  # noqa: S603
     if done.returncode == 0 and made.exists():
+        (folder / FILES).write_text(files_of(job))  # not before: the job may have downloaded them
         return dict(json.loads(made.read_text()))
     lines = log.read_text().strip().splitlines() if done.returncode > 0 else []
     reason = lines[-1] if lines else f"ended with status {done.returncode}"
@@ -98,7 +119,7 @@ def make(
     rows, due, failed = store.read(output), [], 0
     for job in wanted:
         name = f"{job['dataset']} / {job['model']} / seed {job['seed']}"
-        if reason := plan.why_run(job, rows, again=again):
+        if reason := why_run(job, rows, output.parent / store.folder_name(job), again=again):
             due.append(job)
         print(f"to train: {name} ({reason})" if reason else f"not trained again: {name}, its row is in {output}")
     with ThreadPoolExecutor(at_once) as pool:

@@ -80,6 +80,20 @@ class TestRows:
         assert ["error" in rows[name] for name in (FEATURES, PADIM, "Draem")] == [False, False, True]
         assert "failed: Blots / Draem / seed 0" in benchmark.done.stdout + benchmark.done.stderr
 
+    def test_other_photographs_are_another_row(
+        self, benchmark: Benchmark, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A folder that was moved is the same; one photograph in another's place is not."""
+        rows = store.read(benchmark.output)
+        job = plan.job(PADIM, plan.models()[PADIM], plan.Dataset(**BLOTS), 0) | {"root": None}  # type: ignore[arg-type]
+        folder = benchmark.output.parent / store.folder_name(job)
+        shutil.copytree(surfaces, tmp_path / "photographs")
+        monkeypatch.chdir(tmp_path)
+        assert run.why_run(job, rows, folder) is None
+        shutil.copy("photographs/good/000.png", "photographs/good/001.png")
+        assert run.why_run(job, rows, folder) == "other photographs"
+        assert run.why_run(job, rows, tmp_path) is None
+
     def test_metrics_are_those_of_raw_scores(self, benchmark: Benchmark) -> None:
         """PaDiM's scores leave [0, 1], where anomalib's metrics would flatten them by a sigmoid."""
         for row in store.read(benchmark.output)[:2]:
