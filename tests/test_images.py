@@ -396,6 +396,17 @@ class TestChecks:
         assert str(root / "masks") in said
         assert "--data.mask_dir masks" in said
 
+    def test_a_copy_of_a_good_photograph_among_the_defective_stops_training(self, root: Path) -> None:
+        """The error names both; a copy among its like, and another photograph of as many bytes, stop nothing."""
+        shutil.copy(root / "good" / "1.png", root / "good" / "copy.png")
+        large = max(path.stat().st_size for path in root.glob("*/*.png"))
+        for path in [*root.glob("good/*.png"), *root.glob("defective/*.png")]:
+            path.write_bytes(path.read_bytes().ljust(large, b"\0"))
+        self.train(self.data(root, mask_dir=None), root)
+        shutil.copy(root / "good" / "1.png", root / "defective" / "again.png")
+        with pytest.raises(ValueError, match=r"good/1\.png' and '.*defective/again\.png' are one photograph"):
+            self.train(self.data(root, mask_dir=None), root)
+
     @pytest.mark.parametrize("how", ["same folder", "link"])
     def test_a_photograph_that_is_good_and_defective_stops_training(self, root: Path, how: str) -> None:
         """The error names it."""

@@ -5,6 +5,7 @@
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from anomalib.data.utils.path import resolve_path
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.tv_tensors import Image
 
+from anomalib_ear.data.duplicates import find_duplicates
 from anomalib_ear.deploy.photographs import Search
 from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_mask, read_mask_size, read_size
 
@@ -80,13 +82,21 @@ def check_photographs(dataset: Any) -> None:  # noqa: ANN401  anybody's
 
 
 def _check_labels(subsets: Iterable[AnomalibDataset]) -> None:
-    """Refuse a photograph that is both good and defective."""
+    """Refuse a photograph that is both good and defective, by a link or a copy too."""
     labels: dict[Path, int] = {}
     for subset in filter(_reads_files, subsets):
         for path, label in zip(subset.samples.image_path, subset.samples.label_index, strict=True):
             if labels.setdefault(Path(path).resolve(), label) != label:
                 msg = f"'{path}' is among the good and among the defective photographs: keep them in different folders."
                 raise ValueError(msg)
+    kinds = defaultdict(set)
+    for path, label in labels.items():
+        kinds[path.stat().st_size].add(label)
+    for same in find_duplicates([path for path in labels if len(kinds[path.stat().st_size]) > 1]).values():
+        good, *_, defective = sorted(same, key=lambda path: (labels[path], path))
+        if labels[good] != labels[defective]:
+            msg = f"'{good}' and '{defective}' are one photograph, good and defective: remove it where it is wrong."
+            raise ValueError(msg)
 
 
 def _check_subset(subset: AnomalibDataset, sizes: dict[str, Size], masks: dict[str, None]) -> None:
