@@ -29,9 +29,10 @@ FILES = "files.sha256"  # in a row's folder: what its job has read
 
 
 def files_of(job: store.Row) -> str:
-    """Hash names and contents of all files in the folder of a job's data set."""
+    """Hash names and contents of all files in a folder of photographs; named data sets are always the same."""
     digest, root = hashlib.sha256(), job.get("root") or job["arguments"]["data"].get("root")
-    for file in sorted(path for path in Path(root).rglob("*") if path.is_file()) if root else []:
+    own = root and job["arguments"]["datamodule"] == "Folder"
+    for file in sorted(path for path in Path(root).rglob("*") if path.is_file()) if own else []:
         digest.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
