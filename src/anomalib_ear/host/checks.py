@@ -6,7 +6,7 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from anomalib.data.utils.path import resolve_path
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.tv_tensors import Image
 
-from anomalib_ear.data.duplicates import find_duplicates
+from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import Search
 from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_mask, read_mask_size, read_size
 
@@ -54,9 +54,10 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
     masks: dict[str, None] = {}
     every = (getattr(datamodule, name, None) for name in ("train_data", "val_data", "test_data"))
     subsets = [subset for subset in every if isinstance(subset, AnomalibDataset)]
-    _check_labels(subsets)
+    labels = _check_labels(subsets)
     for subset in subsets:
         _check_subset(subset, sizes, masks)
+    _check_copies(labels)
     train = getattr(datamodule, "train_data", None)
     resizes = extract_transforms_by_type(transform, Resize)
     if isinstance(train, AnomalibDataset) and resizes and len(resizes[-1].size) == 2:
@@ -81,21 +82,29 @@ def check_photographs(dataset: Any) -> None:  # noqa: ANN401  anybody's
         read_size(path)
 
 
-def _check_labels(subsets: Iterable[AnomalibDataset]) -> None:
-    """Refuse a photograph that is both good and defective, by a link or a copy too."""
+def _check_labels(subsets: Iterable[AnomalibDataset]) -> dict[Path, int]:
+    """Refuse a photograph that is both good and defective; returns the label of each."""
     labels: dict[Path, int] = {}
     for subset in filter(_reads_files, subsets):
         for path, label in zip(subset.samples.image_path, subset.samples.label_index, strict=True):
             if labels.setdefault(Path(path).resolve(), label) != label:
                 msg = f"'{path}' is among the good and among the defective photographs: keep them in different folders."
                 raise ValueError(msg)
+    return {path: label for path, label in labels.items() if path.suffix.lower() in SUFFIXES}
+
+
+def _check_copies(labels: Mapping[Path, int]) -> None:
+    """Refuse a photograph of which one copy is good and another one defective."""
     kinds = defaultdict(set)
     for path, label in labels.items():
         kinds[path.stat().st_size].add(label)
-    for same in find_duplicates([path for path in labels if len(kinds[path.stat().st_size]) > 1]).values():
-        good, *_, defective = sorted(same, key=lambda path: (labels[path], path))
-        if labels[good] != labels[defective]:
-            msg = f"'{good}' and '{defective}' are one photograph, good and defective: remove it where it is wrong."
+    contents: dict[str, Path] = {}
+    for path in sorted(labels, key=lambda path: (labels[path], path)):
+        if len(kinds[path.stat().st_size]) == 1:  # no copy has another size, and reading all takes time
+            continue
+        good = contents.setdefault(sha256(path), path)
+        if labels[good] != labels[path]:
+            msg = f"'{good}' and '{path}' are one photograph, good and defective: remove it where it is wrong."
             raise ValueError(msg)
 
 
