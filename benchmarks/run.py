@@ -10,7 +10,6 @@ photographs or by another version of the method, or failed. At the end the first
 the report is written.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,18 +22,19 @@ from typing import Any
 import jsonargparse
 from tqdm import tqdm
 
+from anomalib_ear.deploy.files import sha256
 from benchmarks import plan, report, speed, store
 
 FILES = "files.sha256"  # in a row's folder: what its job has read
 
 
 def files_of(job: store.Row) -> str:
-    """Hash names and contents of all files in a folder of photographs; named data sets are always the same."""
-    digest, root = hashlib.sha256(), job.get("root") or job["arguments"]["data"].get("root")
-    own = root and job["arguments"]["datamodule"] == "Folder"
-    for file in sorted(path for path in Path(root).rglob("*") if path.is_file()) if own else []:
-        digest.update(f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    """Return hashes and names of all files in a folder of photographs; named data sets are always the same."""
+    root = job.get("root") or job["arguments"]["data"].get("root")
+    if not root or job["arguments"]["datamodule"] != "Folder":
+        return ""
+    files = sorted(path for path in Path(root).rglob("*") if path.is_file())
+    return "".join(f"{sha256(file)}  {file.relative_to(root).as_posix()}\n" for file in files)
 
 
 def why_run(job: store.Row, rows: list[store.Row], folder: Path, *, again: bool = False) -> str | None:
