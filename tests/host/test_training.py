@@ -136,10 +136,17 @@ class TestEnds:
         assert len(paths) == 2
         assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
 
-    def test_epochs_before_the_last_one_take_few_copies(self, surfaces: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("is_stopped", [False, True], ids=["as planned", "stopped, but must go on"])
+    def test_epochs_before_the_last_one_take_few_copies(
+        self, surfaces: Path, tmp_path: Path, *, is_stopped: bool
+    ) -> None:
         """Without validation too, where only checkpoints ask for a calibration."""
         every = ModelCheckpoint(dirpath=tmp_path / "all", filename="{epoch}", save_top_k=-1)
-        fit(Ear(**FEATURES), surfaces, tmp_path, max_epochs=3, limit_val_batches=0, callbacks=[every])
+        callbacks, epochs = ([StopAtOnce()], 9) if is_stopped else ([], 3)
+        fit(
+            Ear(**FEATURES), surfaces, tmp_path,
+            min_epochs=3, max_epochs=epochs, limit_val_batches=0, callbacks=[every, *callbacks],
+        )  # fmt: skip
         models = [Ear.load_from_checkpoint(tmp_path / "all" / f"epoch={epoch}.ckpt") for epoch in range(3)]
         assert [calibrated_by_all(model, surfaces, 2) for model in models] == [True, True, False]
         assert calibrated_by_all(models[-1], surfaces)
