@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Split the magnetic tiles such that no tile is in training and test.
+"""Split the magnetic tiles such that no tile is in both training and test.
 
     python -m benchmarks.split_magnetic_tile --root FOLDER --output datasets/magnetic_tile_by_tile
 
