@@ -112,7 +112,7 @@ def section(jobs: Sequence[store.Row], output: Path) -> dict[str, Any]:
         "grids": [(title, grid.columns, grid.to_numpy()) for title, grid in grids],
         "tradeoff": data_uri(tradeoff(auroc, rates)) if rates else None,
         "gallery": gallery(kept),
-        "commands": dict.fromkeys(row["command"] for row in rows),
+        "commands": store.together(row["command"] for row in rows),
     }
 
 

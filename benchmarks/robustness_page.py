@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks import plan
+from benchmarks import plan, store
 from benchmarks.changes import CLEAN, changes
 from benchmarks.ear import FALSE_ALARMS
 from benchmarks.frames import busiest_machine, last_versions
@@ -129,7 +128,7 @@ def most(counts: "pd.Series[int]") -> str:
 def origin(rows: pd.DataFrame) -> str:
     """Say where, when and by which commands rows were made."""
     versions = [f"anomalib {each['anomalib']}, torch {each['torch']}" for each in rows["versions"]]
-    commands = "\n".join(dict.fromkeys(rows["command"]))
+    commands = "\n".join(store.together(rows["command"]))
     days = [min(rows["date"])[:10], max(rows["date"])[:10]]
     said = [rows["machine"].iloc[0], *dict.fromkeys(versions), " to ".join(dict.fromkeys(days))]
     folded = f"<details><summary>Commands</summary>\n\n```bash\n{commands}\n```\n\n</details>"
@@ -155,8 +154,7 @@ def picture(frame: pd.DataFrame, path: Path) -> None:
     table = changes((1, 1))
     kinds = [kind for kind in dict.fromkeys(change.kind for change in table.values()) if kind]
     models = in_order(alarms.index.get_level_values("model"))
-    above = ConstrainedLayoutEngine(rect=(0, 0, 1, 0.89))  # the rest is the legend's
-    figure = Figure(figsize=(10, 6), dpi=160, layout=above)
+    figure = Figure(figsize=(10, 6), dpi=160, layout="constrained")
     for axes, kind in zip(figure.subplots(2, 4, sharey=True).flat, kinds, strict=True):
         names = {change.level: name for name, change in table.items() if change.kind == kind or name == CLEAN}
         levels = sorted(names)
@@ -165,7 +163,7 @@ def picture(frame: pd.DataFrame, path: Path) -> None:
             axes.plot(levels, shares, color=color, marker=marker, label=model, linewidth=1.8, clip_on=False)
         panel(axes, kind, levels)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=3, frameon=False, fontsize=12)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=12)
     figure.supylabel("good parts rejected", fontsize=12)
     figure.savefig(path)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from benchmarks.ear import METHOD, PACKAGE
 
@@ -92,6 +93,19 @@ def command() -> str:
     """Return the command line of this process, with the last names alone of absolute paths: ``…/kolektor``."""
     line = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     return ABSOLUTE.sub("…/", line)
+
+
+def together(commands: Iterable[str]) -> list[str]:
+    """Return the different commands, those as one that differ in one list alone: of seeds, then of counts or models."""
+    merged = list(dict.fromkeys(commands))
+    for option in ("seeds", "counts", "models"):
+        given = re.compile(rf"(?<=--{option} ')\[.*?\](?=')")
+        values: dict[tuple[str, ...], Row] = {}  # by what stands before and after the list
+        for line in merged:
+            listed = [value for found in given.findall(line) for value in yaml.safe_load(found)]
+            values.setdefault(tuple(given.split(line)), {}).update(dict.fromkeys(listed))
+        merged = [json.dumps([*listed]).join(around) for around, listed in values.items()]
+    return merged
 
 
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:

@@ -69,6 +69,18 @@ class TestFile:
         expected = "python -m benchmarks.run --roots '{a: …/a, b: data/b}' --output=…/rows.jsonl --models '[A/B]'"
         assert store.command() == expected
 
+    def test_commands_that_differ_in_one_list_are_one(self) -> None:
+        """It makes the same rows: seeds of the same models, models of the same seeds, never more than were made."""
+        commands = [
+            "run --models '[\"A, b\"]' --seeds '[0]'", "run --models '[C]' --seeds '[0, 1]'",
+            "run --models '[\"A, b\"]' --seeds '[1]'", "run --models '[D]' --seeds '[2]'",
+            "run --seeds '[0]' --x '{y: []}'",
+        ]  # fmt: skip
+        assert store.together(commands) == [
+            """run --models '["A, b", "C"]' --seeds '[0, 1]'""", """run --models '["D"]' --seeds '[2]'""",
+            "run --seeds '[0]' --x '{y: []}'",
+        ]  # fmt: skip
+
 
 class TestMetrics:
     """The one place where a metric is computed."""
