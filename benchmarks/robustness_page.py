@@ -67,16 +67,20 @@ def wide(data: pd.DataFrame, cells: "pd.Series[str]") -> pd.DataFrame:
     return table[in_order(table.columns)].fillna("–").rename_axis(columns=None).reset_index()
 
 
-def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Lay out, machine by machine, good parts rejected over all data sets, then each data set."""
-    data = outcomes(frame)
-    for machine, group in data.groupby("machine", sort=False):
-        rows = frame[frame["machine"] == machine]
+def overview(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Lay out, machine by machine, good parts rejected over all data sets."""
+    for machine, group in outcomes(frame).groupby("machine", sort=False):
         if len(mean := over_data_sets(group)):
             cells = mean.apply(lambda row: f"{row['mean']:.0%} ({row['worst']:.0%})", axis=1)
             title = "**Good parts rejected**, mean over the data sets (worst of them):"
-            yield f"{origin(rows)}\n\n{title}", wide(mean, cells)
-        for dataset, part in group.groupby("dataset", sort=False):
+            yield f"{origin(frame[frame['machine'] == machine])}\n\n{title}", wide(mean, cells)
+
+
+def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Lay out, machine by machine, the overview, then each data set."""
+    for _, rows in frame.groupby("machine", sort=False):
+        yield from overview(rows)
+        for dataset, part in outcomes(rows).groupby("dataset", sort=False):
             own = last_versions(rows[rows["dataset"] == dataset])
             counts = f"{most(part['good'])} good and {most(part['bad'])} defective test images per seed"
             title = f"**{dataset}**, {counts}, threshold from {most(own['held_out'])} good ones, {seeds(part)}."

@@ -3,7 +3,7 @@
 
 """Every table, from the store.
 
-    python -m benchmarks.tables pages            # results/detection.md, the tables in README.md and docs/*.md
+    python -m benchmarks.tables pages            # results/*.md, the tables in README.md and docs/*.md
     python -m benchmarks.tables readme           # print the README's two tables
     python -m benchmarks.tables show FILE.jsonl  # print the rows of a file of your own
 
@@ -226,6 +226,9 @@ def table(name: str) -> str:
         return readme_results() if name == "readme results" else readme_speed()
     if name == "moving parts":
         return moving_parts()
+    if name == "robustness overview":
+        rows = finished(store.read(store.RESULTS / "robustness.jsonl"))
+        return markdown(robustness_page.overview(frame(rows)))
     if name in PAGES:
         return markdown(PAGES[name](store.read(store.RESULTS / f"{name}.jsonl")))
     rows = [row for row in store.read(store.RESULTS / "detection.jsonl") if row["dataset"] == name]
@@ -245,8 +248,9 @@ def page(path: Path) -> str:
 
 
 def pages() -> None:
-    """Write ``detection.md``, the documents' pictures, and each table that README.md or docs/*.md has a place for."""
-    (store.RESULTS / "detection.md").write_text(page(store.RESULTS / "detection.jsonl"), encoding="utf-8")
+    """Write the store's pages, the documents' pictures, and each table that README.md or docs/*.md has a place for."""
+    for name in ("detection", "robustness"):
+        (store.RESULTS / f"{name}.md").write_text(page(store.RESULTS / f"{name}.jsonl"), encoding="utf-8")
     docs = ROOT / "docs"
     found = frame(finished(store.read(store.RESULTS / "detection.jsonl")))
     results_page.accuracy(found, docs / "accuracy.png")

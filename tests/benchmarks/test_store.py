@@ -257,6 +257,12 @@ class TestDocuments:
             ]
         ), "run `python -m benchmarks.tables pages`"
 
+    @pytest.mark.parametrize("name", ["detection", "robustness"])
+    def test_the_store_s_pages_are_up_to_date(self, name: str) -> None:
+        """They were written from the rows that are there now."""
+        page = store.RESULTS / f"{name}.md"
+        assert page.read_text() == tables.page(page.with_suffix(".jsonl")), "run `python -m benchmarks.tables pages`"
+
 
 class TestReport:
     """What the page shows."""
