@@ -196,6 +196,7 @@ class TestHost:
             "from anomalib_ear import Ear",
             "from anomalib_ear.host.lightning_model import Ear",
             "from anomalib_ear.data import SurfaceDemo",
+            "import anomalib_ear.deploy.export",
             "import anomalib.engine",
         ],
     )

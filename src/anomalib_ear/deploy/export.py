@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,7 +21,6 @@ import openvino
 import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
-from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
 from torch import Tensor, nn
 from torch.export import Dim
@@ -40,6 +39,11 @@ from anomalib_ear.deploy.int8 import (
 from anomalib_ear.deploy.model_file import METADATA, WEIGHTS
 from anomalib_ear.deploy.resize import ExportableResize
 from anomalib_ear.method.model import EarModel
+
+if TYPE_CHECKING:
+    from anomalib.models.components.base.export_mixin import ExportMixin
+else:  # the model that is mixed with has anomalib's; importing it here would register Ear, which needs this module
+    ExportMixin = object
 
 # Scores of good images that an exported model holds.
 _MAX_SCORES = 300
