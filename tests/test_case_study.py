@@ -18,7 +18,7 @@ from anomalib_ear.data.surface_demo import draw
 from conftest import REPOSITORY
 
 COMMANDS = re.findall(r"```bash\n(.*?)\n```", (REPOSITORY / "docs" / "case_study.md").read_text(), re.DOTALL)
-PHOTOGRAPHS = {"good": 12, "defective": 4, "new": 8}
+PHOTOGRAPHS = {"good": 8, "defective": 4, "new": 8}
 
 
 @pytest.fixture
