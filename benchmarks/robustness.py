@@ -4,9 +4,11 @@
 """Models on a line that drifts: trained once, tested under every change of ``changes.py``.
 
     python -m benchmarks.robustness --datasets '[kolektor_by_part, surface_demo]' --seeds '[0, 1, 2]'
+    python -m benchmarks.robustness --held_out true --models '["Ear", "Ear, half the variation"]'
 
 A row is a model on a data set with a seed. Its threshold is the score that 5 % of held-out good images, which are not
-changed, exceed. Ear is also counted at its own, the one that training gives it.
+changed, exceed. Ear is also counted at its own, the one that training gives it. With ``--held_out true`` the held-out
+good images are changed too, and no test image is scored: settings are chosen by such rows.
 """
 
 import sys
@@ -14,22 +16,36 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import pandas as pd
 
-from benchmarks import plan, run
+from benchmarks import plan, run, store
 from benchmarks.changes import FRAME, changes
+from benchmarks.robustness_job import HELD_OUT
 from benchmarks.store import Row
 
 MODELS = ["Ear", "Ear, no variation", "PatchCore, a thousandth", "PaDiM", "STFPM", "FRE"]
 VALIDATION = 0.2  # of the good training images (or parts) that are held out, where the datamodule draws them
 
 
-def wanted(job: Row, data: plan.Dataset) -> Row:
+def wanted(job: Row, data: plan.Dataset, *, held_out: bool = False) -> Row:
     """Return the job of ``run.py`` with all that decides a row of this benchmark."""
     asked = job["arguments"]
     if "val_split_ratio" in asked["data"]:
         asked["data"]["val_split_ratio"] = VALIDATION
     asked |= {"frame": FRAME, "changes": list(changes(data.image_size)), "held_out_by": data.held_out_by}
+    asked |= {"scored": HELD_OUT if held_out else "test images"}
     return job
+
+
+def rejected(rows: list[Row]) -> pd.DataFrame:
+    """Return the share of held-out good images that a model rejects, a line for each data set and change."""
+    lines = [
+        {"data set": row["dataset"], "change": change, "model": row["model"], "rejected": above / of}
+        for row in rows
+        for change, (above, of) in row["metrics"].get("held_out_alarms", {}).items()
+    ]
+    shares = pd.DataFrame(lines, columns=["data set", "change", "model", "rejected"])
+    return shares.pivot_table("rejected", ["data set", "change"], "model", sort=False)
 
 
 def robustness(
@@ -41,6 +57,7 @@ def robustness(
     output: Path = Path("results/robustness/robustness.jsonl"),
     again: bool = False,
     jobs: int = 1,
+    held_out: bool = False,
 ) -> int:
     """Make the rows that are missing; ends with 1 if a row failed.
 
@@ -53,12 +70,15 @@ def robustness(
         output: File of the rows. Logs and checkpoints go beside it.
         again: Whether to make every row again.
         jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
+        held_out: Whether the held-out good images are scored in place of the test images.
     """
     the_models, the_datasets = run.what(models, datasets, roots)
     by_label = {data.label: data for data in the_datasets.values()}
     every = run.jobs_of(the_models, the_datasets, seeds, roots, trainer)
-    every = [wanted(job, by_label[job["dataset"]]) for job in every]
+    every = [wanted(job, by_label[job["dataset"]], held_out=held_out) for job in every]
     due, failed = run.make(every, output, again=again, module="benchmarks.robustness_job", at_once=jobs)
+    if held_out:
+        print(rejected(store.newest(store.read(output))).to_string(float_format="{:.1%}".format))
     print(f"Trained {due - failed} rows, {failed} failed, {len(every) - due} were there. Rows: {output}")
     return 1 if failed else 0
 

@@ -253,11 +253,11 @@ class View:
         return np.asarray(np.maximum.reduce(each or [np.zeros(self.size)]))
 
 
-def _pose(rng: Generator, size: tuple[int, int]) -> View:
+def _pose(rng: Generator, size: tuple[int, int], freedom: float) -> View:
     y, x = grid(size)
     scale = min(size) / _UNITS
-    centre_y, centre_x = (np.array(size) - 1) / 2 + rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * min(size)
-    angle = np.deg2rad(rng.uniform(-MAX_ROTATION, MAX_ROTATION))
+    centre_y, centre_x = (np.array(size) - 1) / 2 + freedom * rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * min(size)
+    angle = freedom * np.deg2rad(rng.uniform(-MAX_ROTATION, MAX_ROTATION))
     dx, dy = (x - centre_x) / scale, (y - centre_y) / scale
     return View(dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle), angle, scale)
 
@@ -394,7 +394,7 @@ def _damaged_surface(rng: Generator, scene: FloatArray, metal: FloatArray, defec
 
 
 def render(
-    rng: Generator, *, defect: str | None = None, size: tuple[int, int] = (256, 256)
+    rng: Generator, *, defect: str | None = None, size: tuple[int, int] = (256, 256), freedom: float = 1.0
 ) -> tuple[NDArray[np.uint8], BoolArray]:
     """Draw one picture of a bracket as a camera would take it.
 
@@ -403,6 +403,7 @@ def render(
             and without a defect.
         defect: One of ``DEFECTS``; ``None`` draws a good part.
         size: Height and width in pixels.
+        freedom: Share of the range of poses; with 0 every bracket lies still.
 
     Returns:
         tuple[NDArray[np.uint8], BoolArray]: RGB picture ``(H, W, 3)`` and mask ``(H, W)``, true where the part is
@@ -415,7 +416,7 @@ def render(
         msg = f"defect must be None or one of {list(DEFECTS)}, got {defect!r}"
         raise ValueError(msg)
     for_part, for_defect, for_camera = rng.spawn(3)
-    view, sound = _pose(for_part, size), _manufacture(for_part)
+    view, sound = _pose(for_part, size, freedom), _manufacture(for_part)
     damage = _SHAPE_DEFECTS.get(defect) if defect else None
     part = damage(for_defect, sound) if damage else sound
     scene, mask = _paint(for_part, part, view), np.zeros(size, dtype=bool)
