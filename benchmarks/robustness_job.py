@@ -8,6 +8,7 @@ Reads a job as ``job.py`` does, and leaves the same file.
 
 import copy
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,19 @@ COMPARED = 3  # photographs by which an exported model is compared with torch's,
 
 
 class Photographs(NamedTuple):
-    """Decoded photographs of any sizes, uint8 ``(3, H, W)`` on one device, and whether they are defective, ``(N,)``."""
+    """Decoded photographs.
+
+    Attributes:
+        images: Of any sizes, uint8 ``(3, H, W)`` on one device.
+        labels: Whether they are defective, ``(N,)``.
+        paths: Their files.
+        marked: Share of each that is marked as defective, ``(N,)``.
+    """
 
     images: list[Tensor]
     labels: Tensor
+    paths: list[str]
+    marked: Tensor
 
 
 def framed(data: Data, held_out_by: str | None) -> Data:
@@ -61,30 +71,32 @@ def photographs(dataset: AnomalibDataset, kinds: list[Change], device: torch.dev
     """Decode whole photographs, without defective ones of which some change leaves too little in view."""
     whole = copy.copy(dataset)
     whole.augmentations = None
-    images: list[Tensor] = []
-    labels: list[bool] = []
+    kept: list[Any] = []
     item: Any
     for item in map(whole.__getitem__, range(len(whole))):
-        defective = bool(item.gt_label)
-        if defective and item.gt_mask is not None and item.gt_mask.any():
-            mask = item.gt_mask.squeeze() > 0
-            if any(change.mask(mask, len(images)).sum() < IN_VIEW * mask.sum() for change in kinds):
-                continue
-        images.append((item.image * 255).round().to(torch.uint8).to(device))
-        labels.append(defective)
-    return Photographs(images, torch.tensor(labels))
+        mask = torch.zeros(1, 1) if item.gt_mask is None or not item.gt_label else item.gt_mask.squeeze() > 0
+        if mask.any() and any(change.mask(mask, len(kept)).sum() < IN_VIEW * mask.sum() for change in kinds):
+            continue
+        image = (item.image * 255).round().to(torch.uint8).to(device)
+        kept.append((image, bool(item.gt_label), item.image_path, float(mask.float().mean())))
+    images, labels, paths, marked = map(list, zip(*kept, strict=True)) if kept else ([], [], [], [])
+    return Photographs(images, torch.tensor(labels), paths, torch.tensor(marked))
 
 
 @torch.no_grad()
-def score(model: Model, images: list[Tensor], change: Change) -> Tensor:
-    """Return the raw score of every photograph, changed; ``(N,)``."""
-    scores = []
+def answers(model: Model, images: list[Tensor], change: Change) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield the raw score ``(1,)`` and map ``(1, h, w)``, of models that have maps, of every photograph, changed."""
     for start in range(0, len(images), BATCH):
         changed = [change(image, start + i)[None] / 255 for i, image in enumerate(images[start : start + BATCH])]
         said = model.model(torch.cat([model.pre_processor.transform(image) for image in changed]))
         raw = said.anomaly_map.flatten(1).amax(1) if said.pred_score is None else said.pred_score
-        scores.append(raw.double().cpu().reshape(len(changed)))
-    return torch.cat(scores)
+        scores = raw.double().cpu().reshape(len(changed), 1)
+        yield from zip(scores, [None] * len(changed) if said.anomaly_map is None else said.anomaly_map, strict=True)
+
+
+def score(model: Model, images: list[Tensor], change: Change) -> Tensor:
+    """Return the raw score of every photograph, changed; ``(N,)``."""
+    return torch.cat([score for score, _ in answers(model, images, change)])
 
 
 @torch.no_grad()

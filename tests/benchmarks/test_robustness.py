@@ -3,6 +3,7 @@
 
 """The robustness benchmark: a row end to end, the threshold, the page, and the parts that move."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from PIL import Image
 from test_run import BLOTS, PADIM, command
 
 from anomalib_ear.data import KolektorByPart
-from benchmarks import plan, robustness, robustness_job, robustness_page, store, tables
+from benchmarks import lost, plan, robustness, robustness_job, robustness_page, still_bracket, store, tables
 from benchmarks.changes import CLEAN, changes
-from benchmarks.job import build_data
+from benchmarks.job import build_data, load_data
 from benchmarks.metrics import at_threshold, threshold
 from benchmarks.recrop import recrop
 from conftest import SHARED_DATA
@@ -56,6 +57,53 @@ def test_a_row_end_to_end(
     monkeypatch.chdir(tmp_path)
     assert robustness.robustness(["blots.yaml"], [PADIM], output=output) == 0
     assert "Trained 0 rows, 0 failed, 1 were there." in capsys.readouterr().out
+    lost.lost([output.parent / "Blots-Ear-0"])
+    lines = {name: cells(printed, name)[0] for printed in [capsys.readouterr().out] for name in changes((64, 128))}
+    for name, line in lines.items():
+        own, shown = (
+            ear["metrics"]["own"][name],
+            dict(zip(("rejected", "border", "all"), map(float, line), strict=False)),
+        )
+        assert shown["all"] == pytest.approx(own["image_AUROC"], abs=6e-4)
+        assert shown["rejected"] == pytest.approx(own["false_alarms"][0] / own["false_alarms"][1], abs=6e-4)
+        assert 0 <= shown["border"] <= shown["rejected"]
+
+
+def test_held_out_images_in_place_of_test_images(surfaces: Path, tmp_path: Path) -> None:
+    """No test image is scored; the table has the share of held-out images that each change lets a model reject."""
+    (tmp_path / "blots.yaml").write_text(yaml.safe_dump(OF_PARTS))
+    (tmp_path / "photographs").symlink_to(surfaces)
+    options = ("--models", "[Ear]", "--held_out", "true", "--output", "held_out.jsonl")
+    done = command("robustness", "--datasets", "[blots.yaml]", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = store.read(tmp_path / "held_out.jsonl")
+    assert not {"changes", "own", "left_out"} & set(made["metrics"])
+    alarms = made["metrics"]["held_out_alarms"]
+    assert list(alarms) == list(changes((64, 128)))
+    assert alarms[CLEAN] == [0, 3]  # the highest of three is the threshold
+    assert {of for _, of in alarms.values()} == {3}
+    for name, (above, of) in alarms.items():
+        assert re.search(rf"{re.escape(name)} +{above / of:.1%}", done.stdout)
+
+
+def test_where_a_map_is_highest() -> None:
+    """A peak nearer to an edge than a tenth of the side lies at the border."""
+    for place, expected in (((0, 50), True), ((9, 50), True), ((10, 50), False), ((50, 21), False), ((50, 199), True)):
+        anomaly_map = torch.zeros(100, 200)
+        anomaly_map[place] = 1
+        assert lost.at_border(anomaly_map) == expected
+
+
+def test_brackets_lie_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set reads them, held-out ones among them; a folder that is there is left as it is."""
+    monkeypatch.setattr(still_bracket, "COUNT", 30)
+    still_bracket.draw(tmp_path / "still")
+    data = plan.datasets()["still_bracket"]
+    job = robustness.wanted(plan.job("Ear", plan.models()["Ear"], data, 0), data, held_out=True)
+    module = robustness_job.framed(load_data(job | {"root": str(tmp_path / "still")}), data.held_out_by)
+    assert [len(part) for part in parts(module).values()] == [20, 4, 6]
+    with pytest.raises(SystemExit, match="exists"):
+        still_bracket.draw(tmp_path / "still")
 
 
 def test_parts_are_held_out_whole(surfaces: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,13 @@ def luminance_and_chroma(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def metal(seed: int) -> NDArray[np.bool_]:
     """Pixels ``(256, 256)`` of a good part, which is yellow, where the belt is bluish."""
-    pixels = cv2.GaussianBlur(picture(seed)[0], (0, 0), 1)
-    return pixels[..., 0] > pixels[..., 2]
+    return yellow(picture(seed)[0])
+
+
+def yellow(pixels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which pixels ``(H, W)`` of a picture ``(H, W, 3)`` are more red than blue."""
+    smooth = cv2.GaussianBlur(pixels, (0, 0), 1)
+    return np.asarray(smooth[..., 0] > smooth[..., 2])
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
@@ -87,6 +92,14 @@ def test_parts_lie_at_other_places_but_wholly_in_the_picture() -> None:
     centres = np.array([np.argwhere(part).mean(axis=0) for part in parts]) / 256
     assert (np.ptp(centres, axis=0) > 1.5 * MAX_SHIFT).all()
     assert (np.ptp(centres, axis=0) < 2.5 * MAX_SHIFT).all()
+
+
+def test_parts_without_freedom_lie_still() -> None:
+    """Each is another part under another light, all at one place."""
+    pictures = [render(np.random.default_rng(seed), freedom=0)[0] for seed in range(8)]
+    centres = np.array([np.argwhere(yellow(pixels.astype(np.float64))).mean(axis=0) for pixels in pictures])
+    assert (np.ptp(centres, axis=0) < 1).all()
+    assert all(np.mean(pictures[0] != other) > 0.5 for other in pictures[1:])
 
 
 def test_any_feature_but_the_bore_can_be_missing() -> None:
