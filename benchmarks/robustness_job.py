@@ -16,10 +16,13 @@ import numpy as np
 import openvino
 import torch
 from anomalib.data import AnomalibDataset
+from anomalib.data.utils import LabelName
 from lightning.pytorch.trainer.states import TrainerFn
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupShuffleSplit
 from torch import Tensor
 
+from anomalib_ear.data import SyntheticDefectDataset
 from benchmarks import job as benchmark
 from benchmarks.changes import CLEAN, Change, View, changes
 from benchmarks.ear import ENOUGH_IMAGES, Data, Model
@@ -30,6 +33,7 @@ BATCH = 16
 IN_VIEW = 0.25  # share of the defective pixels that must be in view under every change
 FIELDS = ("pred_score", "anomaly_map")
 HELD_OUT = "held-out images"  # what a row scores in place of the test images
+DRAWS = 4  # times that defects are drawn on the held-out images
 COMPARED = 3  # photographs by which an exported model is compared with torch's, under each change
 
 
@@ -121,6 +125,18 @@ def exported_differences(
     return differences
 
 
+def drawn(model: Model, dataset: AnomalibDataset, table: dict[str, Change], device: torch.device) -> dict[str, float]:
+    """Return the image AUROC of defects that are drawn on good images, under each change.
+
+    ``DRAWS`` times half of the good images of a data set get a defect; all are taken together.
+    """
+    good = dataset.subsample(np.flatnonzero(dataset.samples.label_index == LabelName.NORMAL).tolist())
+    draws = [photographs(SyntheticDefectDataset(good, seed), [*table.values()], device) for seed in range(DRAWS)]
+    labels = torch.cat([some.labels for some in draws])
+    scores = {name: torch.cat([score(model, some.images, change) for some in draws]) for name, change in table.items()}
+    return {name: float(roc_auc_score(labels.numpy(), values.numpy())) for name, values in scores.items()}
+
+
 def run(job: Row) -> Row:
     """Do a job, which has its ``folder`` and the ``root`` of the data or ``None``."""
     asked, table = job["arguments"], changes(tuple(job["arguments"]["image_size"]))
@@ -138,6 +154,7 @@ def run(job: Row) -> Row:
     if asked["scored"] == HELD_OUT:
         alarms = {name: int((score(model, good_images, change) > limit).sum()) for name, change in table.items()}
         metrics["held_out_alarms"] = {name: [count, len(good_images)] for name, count in alarms.items()}
+        metrics["drawn"] = drawn(model, data.val_data, table, device)
         return finish(job, environment(device), metrics)
     test = photographs(data.test_data, list(table.values()), device)
     metrics["left_out"] = len(data.test_data) - len(test.images)

@@ -83,7 +83,8 @@ def test_held_out_images_in_place_of_test_images(surfaces: Path, tmp_path: Path)
     assert alarms[CLEAN] == [0, 3]  # the highest of three is the threshold
     assert {of for _, of in alarms.values()} == {3}
     for name, (above, of) in alarms.items():
-        assert re.search(rf"{re.escape(name)} +{above / of:.1%}", done.stdout)
+        shown = re.findall(rf"{re.escape(name)} +([\d.]+)", done.stdout)
+        assert shown == [f"{above / of:.3f}", f"{made['metrics']['drawn'][name]:.3f}"]
 
 
 def test_where_a_map_is_highest() -> None:
