@@ -69,21 +69,27 @@ def test_a_row_end_to_end(
         assert 0 <= shown["border"] <= shown["rejected"]
 
 
-def test_held_out_images_in_place_of_test_images(surfaces: Path, tmp_path: Path) -> None:
-    """No test image is scored; the table has the share of held-out images that each change lets a model reject."""
+def test_held_out_images_in_place_of_test_images(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No test image is scored; the tables have what each change does to good images and to drawn defects."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "blots.yaml").write_text(yaml.safe_dump(OF_PARTS))
     (tmp_path / "photographs").symlink_to(surfaces)
-    options = ("--models", "[Ear]", "--held_out", "true", "--output", "held_out.jsonl")
-    done = command("robustness", "--datasets", "[blots.yaml]", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (made,) = store.read(tmp_path / "held_out.jsonl")
+    data = plan.Dataset(**OF_PARTS)  # type: ignore[arg-type]
+    job = robustness.wanted(plan.job("Ear", plan.models()["Ear"], data, 0), data, held_out=True)
+    made = robustness_job.run(job | {"folder": str(tmp_path / "row")})
     assert not {"changes", "own", "left_out"} & set(made["metrics"])
     alarms = made["metrics"]["held_out_alarms"]
     assert list(alarms) == list(changes((64, 128)))
     assert alarms[CLEAN] == [0, 3]  # the highest of three is the threshold
     assert {of for _, of in alarms.values()} == {3}
+    store.append(tmp_path / "held_out.jsonl", made)
+    robustness.robustness(["blots.yaml"], ["Ear"], output=tmp_path / "held_out.jsonl", held_out=True)
+    printed = capsys.readouterr().out
+    assert "Trained 0 rows, 0 failed, 1 were there." in printed
     for name, (above, of) in alarms.items():
-        shown = re.findall(rf"{re.escape(name)} +([\d.]+)", done.stdout)
+        shown = re.findall(rf"{re.escape(name)} +([\d.]+)", printed)
         assert shown == [f"{above / of:.3f}", f"{made['metrics']['drawn'][name]:.3f}"]
 
 
