@@ -44,7 +44,7 @@ class Strengths(TypedDict, total=False):
 
 
 # A fifth to a half beyond what a line is to stand: 20 % of light, 5 % of colour, 5 grey levels of noise, a blur of 2
-# pixels, 6 % of the side, 5 degrees, JPEG's quality of 50. At the bound itself noise, blur and JPEG still have good parts
+# pixels, 6 % of the side, 5 degrees, JPEG's quality of 50. At that bound noise, blur and JPEG still have good parts
 # rejected; twice as far finds fewer defects. Chosen by good images alone.
 DEFAULTS: Strengths = {
     "brightness": 0.3,
