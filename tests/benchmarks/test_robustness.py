@@ -102,9 +102,12 @@ def test_where_a_map_is_highest() -> None:
 
 
 def test_brackets_lie_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data set reads them, held-out ones among them; a folder that is there is left as it is."""
+    """They are at one place, the data set reads them, some are held out, and a folder that is there stays as it is."""
     monkeypatch.setattr(still_bracket, "COUNT", 30)
     still_bracket.draw(tmp_path / "still")
+    pictures = np.array([Image.open(file) for file in (tmp_path / "still" / "good").iterdir()]).astype(int)
+    yellow = np.argwhere(pictures[..., 0] > pictures[..., 2] + 20)  # of 30 pictures: which, and where
+    assert (np.ptp([yellow[yellow[:, 0] == i, 1:].mean(axis=0) for i in range(30)], axis=0) < 2).all()
     data = plan.datasets()["still_bracket"]
     job = robustness.wanted(plan.job("Ear", plan.models()["Ear"], data, 0), data, held_out=True)
     module = robustness_job.framed(load_data(job | {"root": str(tmp_path / "still")}), data.held_out_by)
