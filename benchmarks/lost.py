@@ -9,6 +9,7 @@ Reads the folders of rows of ``robustness.py``, which hold the models. A line of
 the rows.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks.ear import Ear, Model
 from benchmarks.job import load_data, read
 from benchmarks.metrics import kinds
 from benchmarks.robustness_job import Photographs, answers, framed, photographs
+from benchmarks.run import chosen
 
 BORDER = 0.1  # share of a side; a map's peak that is nearer to an edge of the image lies at its border
 
@@ -66,14 +68,18 @@ def lost(runs: list[Path], names: list[str] = []) -> None:  # noqa: B006  jsonar
         runs: Folders of rows of Ear in ``robustness.py``'s output, of one data set.
         names: Changes; without any all.
     """
+    jobs = [read(folder) for folder in runs]
+    of_ear = all(job["arguments"]["class"] == "Ear" and "held_out_by" in job["arguments"] for job in jobs)
+    if len({job["dataset"] for job in jobs}) != 1 or not of_ear:
+        sys.exit("runs must be folders of rows of Ear in robustness.py's output, one or more, all of one data set.")
     lines: list[dict[str, Any]] = []
-    for run in runs:
-        job = read(run)
-        table = changes(tuple(job["arguments"]["image_size"]))
+    for job in jobs:
+        every = changes(tuple(job["arguments"]["image_size"]))
+        table = chosen(every, names or [*every])
         model = Ear.load_from_checkpoint(job["checkpoint"], visualizer=False).eval()
         data = framed(load_data(job), job["arguments"]["held_out_by"])
-        test = photographs(data.test_data, list(table.values()), torch.device("cpu"))
-        lines += [{"change": name} | outcome(model, test, table[name]) for name in names or table]
+        test = photographs(data.test_data, list(every.values()), torch.device("cpu"))
+        lines += [{"change": name} | outcome(model, test, change) for name, change in table.items()]
     print(pd.DataFrame(lines).groupby("change", sort=False).mean().to_markdown(floatfmt=".3f"))
 
 

@@ -54,7 +54,7 @@ def robustness(
     seeds: list[int] = [0],  # noqa: B006
     roots: dict[str, Path] = {},  # noqa: B006
     trainer: dict[str, Any] = {},  # noqa: B006
-    output: Path = Path("results/robustness/robustness.jsonl"),
+    output: Path | None = None,
     again: bool = False,
     jobs: int = 1,
     held_out: bool = False,
@@ -67,18 +67,21 @@ def robustness(
         seeds: Seeds of training.
         roots: Folder per data set, in place of its ``root``.
         trainer: Settings of Lightning's trainer for every row.
-        output: File of the rows. Logs and checkpoints go beside it.
+        output: File of the rows; ``results/robustness/robustness.jsonl``, or ``results/held_out/robustness.jsonl`` for
+            held-out images. Logs and checkpoints go beside it.
         again: Whether to make every row again.
         jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
         held_out: Whether the held-out good images are scored in place of the test images.
     """
+    output = output or Path("results", "held_out" if held_out else "robustness", "robustness.jsonl")
     the_models, the_datasets = run.what(models, datasets, roots)
     by_label = {data.label: data for data in the_datasets.values()}
     every = run.jobs_of(the_models, the_datasets, seeds, roots, trainer)
     every = [wanted(job, by_label[job["dataset"]], held_out=held_out) for job in every]
     due, failed = run.make(every, output, again=again, module="benchmarks.robustness_job", at_once=jobs)
-    if held_out:
-        table = of_held_out([row for row in store.newest(store.read(output)) if "drawn" in row["metrics"]])
+    made = [row for row in store.newest(store.read(output)) if "drawn" in row["metrics"]]
+    if held_out and made:
+        table = of_held_out(made)
         for measure in table.columns.unique(0):
             print(f"{measure}:\n{table[measure].to_string(float_format='{:.3f}'.format)}\n")
     print(f"Trained {due - failed} rows, {failed} failed, {len(every) - due} were there. Rows: {output}")

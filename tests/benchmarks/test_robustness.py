@@ -57,6 +57,11 @@ def test_a_row_end_to_end(
     monkeypatch.chdir(tmp_path)
     assert robustness.robustness(["blots.yaml"], [PADIM], output=output) == 0
     assert "Trained 0 rows, 0 failed, 1 were there." in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="'blur' is not one of 'unchanged'"):
+        lost.lost([output.parent / "Blots-Ear-0"], ["blur"])
+    for others in ([], [output.parent / "Blots-PaDiM-0"]):
+        with pytest.raises(SystemExit, match="rows of Ear"):
+            lost.lost(others)
     lost.lost([output.parent / "Blots-Ear-0"])
     lines = {name: cells(printed, name)[0] for printed in [capsys.readouterr().out] for name in changes((64, 128))}
     for name, line in lines.items():
@@ -84,8 +89,8 @@ def test_held_out_images_in_place_of_test_images(
     assert list(alarms) == list(changes((64, 128)))
     assert alarms[CLEAN] == [0, 3]  # the highest of three is the threshold
     assert {of for _, of in alarms.values()} == {3}
-    store.append(tmp_path / "held_out.jsonl", made)
-    robustness.robustness(["blots.yaml"], ["Ear"], output=tmp_path / "held_out.jsonl", held_out=True)
+    store.append(Path("results/held_out/robustness.jsonl"), made)  # not where rows of test images are
+    robustness.robustness(["blots.yaml"], ["Ear"], held_out=True)
     printed = capsys.readouterr().out
     assert "Trained 0 rows, 0 failed, 1 were there." in printed
     for name, (above, of) in alarms.items():
