@@ -28,8 +28,11 @@ Columns: TypeAlias = dict[str, tuple[str, str, float]]  # metric, format and sca
 Tables: TypeAlias = Iterator[tuple[str, pd.DataFrame]]
 ROOT = Path(__file__).parents[1]
 README = {"by part": "KolektorByPart", "by tile": "MagneticTileByTile"}
-# Data sets whose parts do not lie still, and the settings of Ear that are compared on them.
-MOVING = {"bracket": "SurfaceDemo, bracket", "re-cropped": "KolektorMoving"}
+# Data sets on which settings of Ear are compared, by the name of the table, and these settings.
+PARTS = {
+    "moving parts": {"bracket": "SurfaceDemo, bracket", "re-cropped": "KolektorMoving"},
+    "still parts": {"KolektorSDD": "KolektorSDD", "by tile": "MagneticTileByTile"},
+}
 SETTINGS = (
     "Ear", "Ear, every skip", "Ear, no skips", "Ear, no mask, shallowest skip off", "Ear, no mask",
     "Ear, no mask, no skips", "Ear, random masks (RIAD's)", "Ear, everything excised",
@@ -203,13 +206,13 @@ def readme_speed() -> str:
     return f"{markdown([('', table)])}\n\n{title.split(' The peak')[0]}"
 
 
-def moving_parts() -> str:
-    """Return what Ear's settings find where parts do not lie still, as far as there are rows."""
+def settings(datasets: dict[str, str]) -> str:
+    """Return what Ear's settings find on data sets, by their short names, as far as there are rows."""
     rows = finished(store.read(store.RESULTS / "detection.jsonl"))
-    rows = [row for row in rows if row["dataset"] in MOVING.values() and row["model"] in SETTINGS]
+    rows = [row for row in rows if row["dataset"] in datasets.values() and row["model"] in SETTINGS]
     parts = []
     for machine, group in last_versions(frame(rows)).groupby("machine", sort=False) if rows else ():
-        here = {title: group[group["dataset"] == dataset] for title, dataset in MOVING.items()}
+        here = {title: group[group["dataset"] == dataset] for title, dataset in datasets.items()}
         columns = [
             lay_out(part, ["model"], MAIN).set_index("model").add_prefix(f"{title}: ")
             for title, part in here.items()
@@ -224,8 +227,8 @@ def table(name: str) -> str:
     """Return a table by the name that documents give it: ``readme …``, a file of the store, or a data set."""
     if name.startswith("readme "):
         return readme_results() if name == "readme results" else readme_speed()
-    if name == "moving parts":
-        return moving_parts()
+    if name in PARTS:
+        return settings(PARTS[name])
     if name == "robustness overview":
         rows = finished(store.read(store.RESULTS / "robustness.jsonl"))
         return markdown(robustness_page.overview(frame(rows)))

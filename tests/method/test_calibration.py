@@ -10,6 +10,7 @@ import torch
 
 from anomalib_ear.method.calibration import SIGMAS, STEEPNESS, AnomalyMapGenerator, image_score
 from anomalib_ear.method.detail import Detail
+from anomalib_ear.method.place_statistics import Statistics
 
 GRID = (10, 14)  # positions: not a multiple of a cell
 SIZE = (80, 112)
@@ -20,7 +21,7 @@ class Calibrated:
 
     def __init__(self, residuals: torch.Tensor) -> None:
         self.generator = AnomalyMapGenerator(residuals.shape[1])
-        self.generator.calibrate([residuals], [self.flat(residuals)])
+        self.generator.calibrate([residuals], [self.flat(residuals)], torch.ones(len(residuals)))
 
     def __call__(self, residuals: torch.Tensor) -> torch.Tensor:
         """Map residuals to eight times their height and width."""
@@ -173,3 +174,27 @@ def test_new_parts_score_like_those_of_training(copies: int) -> None:
     assert len(scores) == 180
     new = image_score(generator_of_maps(*photographs(400, 1)))
     assert (new > scores.quantile(0.95)).float().mean() < 0.15  # 0.63 with folds that do not look at the images
+
+
+@pytest.mark.parametrize(("count", "weight"), [(100, 1), (500, 4), (1000, 8)])
+def test_many_photographs_weigh_more_than_their_copies(count: int, weight: int) -> None:
+    """Where there are many photographs the map is standardised by them, where there are few by the copies as well."""
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.tensor([1.0, 3.0]).repeat(count).reshape(-1, 1, 1, 1)  # a varied copy differs three times as much
+    residuals = wide * torch.randn(2 * count, 4, 4, 4, generator=generator)
+    details = torch.randn(2 * count, Detail.dimensions, 16, 16, generator=generator)
+    generator_of_maps = AnomalyMapGenerator(4)
+    generator_of_maps.fit(zip(residuals.split(8), details.split(8), strict=True), 2)
+    whitening = generator_of_maps.residual.whitening
+    variance = (whitening.diagonal(dim1=-2, dim2=-1) ** -2).mean()
+    torch.testing.assert_close(variance, torch.tensor((weight + 9.0) / (weight + 1)), rtol=0.05, atol=0)
+
+
+def test_a_weight_for_all_changes_nothing() -> None:
+    """Statistics depend on how photographs weigh among each other alone."""
+    residuals = torch.randn(20, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    once, fivefold = Statistics(4, 2), Statistics(4, 2)
+    once.calibrate([residuals], torch.ones(20))
+    fivefold.calibrate([residuals], torch.full((20,), 5.0))
+    for name, value in once.state_dict().items():
+        torch.testing.assert_close(fivefold.state_dict()[name], value)

@@ -26,6 +26,12 @@ DETAIL_CELL = 8
 # Share of what a whole image deviates by that is taken off. Light, focus and noise lift all of a map, a defect lifts a
 # part: an image deviates as a whole by what three quarters of its positions exceed.
 SHARED = 0.5
+# Photographs from which on each, as it is, weighs more than one of its varied copies, and by how much at most; the
+# weight grows with the square of their number. Where there are many, they say by themselves how good parts differ, and
+# faint defects stand out more: by 0.01 of image AUROC on 558 tiles. On 120 photographs of parts that move it had good
+# ones rejected.
+FEW = 250
+MOST = 8.0
 # Standard deviations above the mean of defect-free surfaces at which the anomaly map reaches one half.
 SIGMAS = 3.0
 # Natural logarithm of the odds per standard deviation: small enough that the worst defects keep their order in float32.
@@ -80,10 +86,10 @@ class AnomalyMapGenerator(nn.Module):
         """Whether it was ever calibrated."""
         return bool(self.residual.mean.any())
 
-    def calibrate(self, residuals: Sequence[Tensor], details: Sequence[Tensor]) -> None:
+    def calibrate(self, residuals: Sequence[Tensor], details: Sequence[Tensor], weights: Tensor) -> None:
         """Take the statistics of parts of both, see :meth:`Statistics.calibrate`."""
-        self.residual.calibrate(residuals)
-        self.detail.calibrate(details)
+        self.residual.calibrate(residuals, weights)
+        self.detail.calibrate(details, weights)
 
     def fit(self, evidence: Iterable[tuple[Tensor, Tensor]], copies: int) -> Tensor:
         """Take the statistics of all images, and score each image by those of others.
@@ -104,11 +110,15 @@ class AnomalyMapGenerator(nn.Module):
         residuals, details = regroup(evidence)
         if not all(part.isfinite().all() for part in residuals):
             raise ValueError(DIVERGED)
-        scores = torch.empty(sum(map(len, residuals)) // copies)
+        count = sum(map(len, residuals)) // copies
+        scores = torch.empty(count)
+        weights = torch.ones(count, copies)
+        weights[:, 0] = min(max(count / FEW, 1) ** 2, MOST)
+        weights = weights.flatten()
         folds = folds_of(residuals, details, copies)
         for fold in folds.unique() if len(folds) > 1 else []:
             others = (folds != fold).repeat_interleave(copies)
-            self.calibrate(Chosen(residuals, others), Chosen(details, others))
+            self.calibrate(Chosen(residuals, others), Chosen(details, others), weights[others])
             originals = torch.zeros_like(others)
             originals[::copies] = folds == fold
             held_out = (torch.cat(list(Chosen(parts, originals))) for parts in (residuals, details))
@@ -117,7 +127,7 @@ class AnomalyMapGenerator(nn.Module):
                 for residual, detail in zip(*(parts.split(8) for parts in held_out), strict=True)
             ]).to(scores)  # fmt: skip
         if len(folds):
-            self.calibrate(residuals, details)
+            self.calibrate(residuals, details, weights)
         return scores if len(folds) > 1 else scores[:0]
 
     def forward(self, residual: Tensor, detail: Tensor) -> Tensor:

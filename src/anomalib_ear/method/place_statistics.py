@@ -63,7 +63,7 @@ class Statistics(nn.Module):
         rows, columns = self.whitening.shape[:2]
         return rows, columns
 
-    def calibrate(self, parts: Sequence[Tensor]) -> None:
+    def calibrate(self, parts: Sequence[Tensor], weights: Tensor) -> None:
         """Take the statistics of defect-free residuals.
 
         Beside the residuals this takes a few times the memory of ``whitening``, and as much as a part in float32.
@@ -71,6 +71,7 @@ class Statistics(nn.Module):
         Args:
             parts: Residuals of defect-free images, ``(n, K, h, w)`` each, of any floating type, as
                 :func:`regroup` makes them.
+            weights: How much each image counts, of all parts together, ``(N,)``, positive.
         """
         k, *size = parts[0].shape[1:]
         sides = [max(self.cell, math.ceil(length / MAX_CELLS)) for length in size]
@@ -78,12 +79,14 @@ class Statistics(nn.Module):
         device = self.whitening.device
         identity = torch.eye(k, device=device)
         moments = torch.zeros(grid[0] * grid[1], k, k, device=device)
-        count = 0
-        for part in parts:
+        weights = (weights / weights.mean()).to(device)  # so that a weight for all changes nothing
+        count = 0.0
+        for part, weight in zip(parts, weights.split([len(part) for part in parts]), strict=True):
             cells = to_cells(part, grid).flatten(0, 1)  # (cells, K, n')
+            weight = weight.repeat_interleave(cells.shape[-1] // max(len(part), 1))  # noqa: PLW2901  # per residual
             for index, cell in enumerate(cells):  # one by one, so that copies in float32 stay small
-                moments[index] += cell.float() @ cell.float().T
-            count += cells.shape[-1]
+                moments[index] += cell.float() * weight @ cell.float().T
+            count += float(weight.sum())
         mean = moments.mean(dim=0) / count
         moments = (moments + PRIOR * k * mean) / (count + PRIOR * k)
         ridge = RIDGE * mean.diagonal().mean() + _TINY
@@ -96,11 +99,13 @@ class Statistics(nn.Module):
         for few in (few for part in parts for few in part.split(8)):
             lengths[filled : filled + len(few)] = self.length(few.float())
             filled += len(few)
-        self.mean = lengths.mean(dim=0, keepdim=True)
+        share = (weights / len(weights)).reshape(-1, 1, 1, 1)
+        self.mean = (share * lengths).sum(dim=0, keepdim=True)
         # Towards that of all positions together: a few images may agree at one of them by chance.
         shared = PRIOR / (len(lengths) + PRIOR)
-        variance = (1 - shared) * (lengths - self.mean).square().mean(dim=0, keepdim=True)
-        variance = variance + shared * lengths.var(correction=0)
+        variance = (1 - shared) * (share * (lengths - self.mean).square()).sum(dim=0, keepdim=True)
+        overall = (share * (lengths - self.mean.mean()).square()).sum(dim=0).mean()
+        variance = variance + shared * overall
         self.std = variance.sqrt().clamp(min=1e-3)
 
     def length(self, residuals: Tensor) -> Tensor:
