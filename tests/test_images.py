@@ -27,11 +27,14 @@ import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.data.errors import MisMatchError
 from anomalib.engine import Engine
+from anomalib.pre_processing import PreProcessor
 from PIL import EpsImagePlugin, Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import Resize
 
 from anomalib_ear import Ear, images
 from anomalib_ear.data import SyntheticDefectDataset
+from anomalib_ear.deploy.pictures import save
 from anomalib_ear.host.checks import advise_size, check_datamodule
 from conftest import REPOSITORY, SIZE, Run, surface
 from scenes import write_exact, write_lossy, write_refused, write_turned
@@ -388,6 +391,33 @@ class TestChecks:
             self.train(self.data(root), tmp_path, image_size=(128, 192))
         assert "squashed" not in caplog.text
 
+    def test_photographs_of_another_shape_than_most_are_said(
+        self, root: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        """The warning says how many there are, and what shape."""
+        Image.open(root / "good" / "1.png").rotate(90, expand=True).save(root / "good" / "1.png")
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root), tmp_path, image_size=(128, 192))
+        (said,) = [record.getMessage() for record in caplog.records if "squashed" in record.getMessage()]
+        assert said.startswith("1 of 4 photographs are not shaped like most: one has 104 x 70 pixels")
+        assert "most have 70 x 104" in said
+
+    @pytest.mark.parametrize("folder", ["good", "defective"])
+    @pytest.mark.parametrize("keeps_ratio", [True, False])
+    def test_photographs_that_reach_the_network_in_several_sizes_stop_training(
+        self, root: Path, folder: str, keeps_ratio: bool
+    ) -> None:
+        """Before anything is learned: without a resize, or with one that keeps the ratio. The error names two."""
+        path = sorted((root / folder).iterdir())[0]
+        photograph = Image.open(path)
+        photograph.crop((0, 0, 104, 60)).save(path)
+        resize = PreProcessor(transform=Resize(64)) if keeps_ratio else False
+        model = Ear(space="pixels", channels=[4, 8], pre_processor=resize, visualizer=False)
+        engine = Engine(max_epochs=1, accelerator="cpu", logger=False, default_root_dir=root)
+        with pytest.raises(ValueError, match=rf"(?=.*{folder}/{path.name}).* would reach the network with"):
+            engine.fit(model, self.data(root, mask_dir=None))
+        assert engine.trainer.global_step == 0
+
     def test_unused_masks_are_said(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         """The warning names the option that uses them."""
         with caplog.at_level(logging.WARNING):
@@ -451,6 +481,33 @@ class TestChecks:
             self.train(self.data(root, mask_dir=None), root)
         assert re.search(r"In '.*good' is left out: no photographs: 1 \.heic\.", caplog.text)
         assert re.search(r"1 files like '.*defective/masks/4\.png' are taken for photographs", caplog.text)
+
+    @pytest.mark.parametrize("command", ["fit", "predict"])
+    def test_what_a_host_leaves_out_or_takes_wrongly_is_said(
+        self, root: Path, command: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It follows no links to folders, and takes no GIF but the line's pictures; without such nothing is said."""
+
+        def run() -> str:
+            caplog.clear()
+            with caplog.at_level(logging.WARNING):
+                if command == "fit":
+                    self.train(self.data(root, mask_dir=None), root)
+                else:
+                    PredictDataset(root / "good")
+            return caplog.text
+
+        assert "left out" not in run()
+        (root / "more").mkdir()
+        for index in range(2):
+            shutil.copy(root / "good" / "1.png", root / "more" / f"more{index}.png")
+        (root / "good" / "more").symlink_to(root / "more")
+        Image.new("L", SIZE[::-1]).save(root / "good" / "moving.gif")
+        save(Image.open(root / "good" / "0.png"), root / "good" / "result.png")
+        said = run()
+        assert re.search(r"In '.*good' is left out: no photographs: 1 \.gif\.", said)
+        assert re.search(r"2 files like '.*good/more/more0\.png' are left out, for they are behind a link", said)
+        assert re.search(r"1 files like '.*good/result\.png' are taken for photographs: they show results\.", said)
 
     @pytest.mark.parametrize(
         ("photograph", "advised"),

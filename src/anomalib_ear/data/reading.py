@@ -32,6 +32,7 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_ear import images
+from anomalib_ear.deploy.photographs import doubts
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,14 @@ def _say_once(path: str | Path, note: str) -> None:
     if not _said[index]:
         _said[index] = 1
         logger.warning("'%s' %s. Others like it are not mentioned.", path, note)
+
+
+def get_image_filenames_from_dir(path: str | Path) -> list[Path]:
+    """List the photographs of a folder as the host does, and say what it leaves out."""
+    files: list[Path] = _host_get_image_filenames_from_dir(path)
+    for text in doubts(Path(path)):
+        logger.warning("%s", text)
+    return files
 
 
 def make_folder_dataset(*args: Any, **kwargs: Any) -> DataFrame:  # noqa: ANN401  the host's
@@ -179,10 +188,12 @@ def _explain_pairs(photographs: list[Path], masks: list[Path], error: Exception)
     raise MisMatchError(msg) from error
 
 
+_host_get_image_filenames_from_dir = host_image.get_image_filenames_from_dir
 _host_make_folder_dataset = host_folder.make_folder_dataset
 _REPLACEMENTS = {
     host_image.read_image: read_image,
     host_image.read_mask: read_mask,
+    host_image.get_image_filenames_from_dir: get_image_filenames_from_dir,
     host_folder.make_folder_dataset: make_folder_dataset,
 }
 

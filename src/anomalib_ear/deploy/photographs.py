@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anomalib_ear.deploy.pictures import is_ours
-from anomalib_ear.images import SUFFIXES
+from anomalib_ear.images import MASK_FOLDERS, SUFFIXES
 
 # Type bits of what cannot be reached.
 _UNREACHABLE = 0
@@ -67,7 +67,8 @@ def find(source: str) -> Found:
         if "**" not in pattern:
             search.leave_out_folders(matches)
     files = search.photographs(matches)
-    found = Found({file.relative_to(root): file for file in sorted(files)}, search.left_out(), [*search.unreachable])
+    left_out = search.left_out() + ([f"{len(search.written)} written by this command"] if search.written else [])
+    found = Found({file.relative_to(root): file for file in sorted(files)}, left_out, [*search.unreachable])
     if not found.files:
         seen = "".join(f" Left out: {text}." for text in (*found.unreachable, *found.left_out))
         suffixes = ", ".join(sorted(SUFFIXES))
@@ -76,15 +77,37 @@ def find(source: str) -> Found:
     return found
 
 
+def doubts(folder: Path) -> list[str]:
+    """Say what anomalib leaves out of a folder, and what it takes that seems to be no photograph.
+
+    It takes files by their suffix, and follows links to files but not to folders.
+    """
+    search = Search()
+    files = search.photographs(list(search.match(folder, ("**", "*"))))
+    texts = [f"In '{as_one_line(folder)}' is left out: {text}." for text in [*search.unreachable, *search.left_out()]]
+    linked = [file for file in files if any(up.is_symlink() for up in file.parents if folder in up.parents)]
+    masks = [file for file in files if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)]
+    for paths, text in (
+        (linked, "are left out, for they are behind a link to a folder: give that folder instead."),
+        (masks, "are taken for photographs: are they masks?"),
+        (search.written, "are taken for photographs: they show results."),
+    ):
+        if paths:
+            texts.append(f"{len(paths)} files like '{as_one_line(paths[0])}' {text}")
+    return texts
+
+
 class Search:
     """One search, and what it met.
 
     Attributes:
         unreachable: Folders and files that cannot be reached, in words, each once.
+        written: Pictures that the line wrote.
     """
 
     def __init__(self) -> None:
         self.unreachable: dict[str, None] = {}
+        self.written: list[Path] = []
         self._folders_left_out: dict[str, None] = {}
         self._others: Counter[str] = Counter()
 
@@ -103,7 +126,7 @@ class Search:
                     yield from self.match(path, tuple(rest))
 
     def photographs(self, paths: list[Path]) -> list[Path]:
-        """Return those that are photographs by their names, even if they cannot be read, and count the others."""
+        """Return those that are photographs by their names, even if they cannot be read, and note the others."""
         files = []
         for path in dict.fromkeys(paths):
             if self._is_folder(path):
@@ -115,7 +138,7 @@ class Search:
             elif kind not in {stat.S_IFREG, _UNREACHABLE}:
                 self._note(self.unreachable, path, "is neither file nor folder")
             elif is_ours(path):
-                self._others["written by this command"] += 1
+                self.written.append(path)
             else:
                 files.append(path)
         return files
@@ -127,7 +150,7 @@ class Search:
                 self._note(self._folders_left_out, path, "is a folder, which a pattern with ** searches")
 
     def left_out(self) -> list[str]:
-        """Say what was left out."""
+        """Say which folders and files were left out; ``written`` has those that the line wrote."""
         counted = [f"{count} {kind}" for kind, count in sorted(self._others.items())]
         return [*self._folders_left_out, *([f"no photographs: {', '.join(counted)}"] if counted else [])]
 

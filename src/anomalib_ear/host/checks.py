@@ -17,11 +17,12 @@ from anomalib.data.errors import MisMatchError
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.data.utils import LabelName
 from anomalib.data.utils.path import resolve_path
+from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.transforms.v2 import Resize, Transform
 from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
-from anomalib_ear.deploy.photographs import Search
+from anomalib_ear.deploy.photographs import doubts
 from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_mask, read_mask_size, read_size
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,12 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
 
     Args:
         datamodule: Any datamodule; what is not known of it is not checked.
-        transform: The model's transform in training, for a warning where it squashes the photographs.
+        transform: The model's transform in training; decides in which sizes photographs reach the network.
 
     Raises:
         OSError: If a photograph or mask cannot be read, or a mask is missing; names it.
-        ValueError: If what a file holds is not one photograph or mask, or it is both good and defective; names it.
+        ValueError: If what a file holds is not one photograph or mask, or it is both good and defective; names it. If
+            photographs would reach the network in several sizes; names two.
         MisMatchError: If a mask has another size than its photograph; names both.
     """
     sizes: dict[str, Size] = {}
@@ -58,14 +60,18 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
     for subset in subsets:
         _check_subset(subset, sizes, masks)
     _check_copies(labels)
-    train = getattr(datamodule, "train_data", None)
+    trainer = getattr(datamodule, "trainer", None)
+    if trainer is None or trainer.state.fn != TrainerFn.FITTING:
+        return
     resizes = extract_transforms_by_type(transform, Resize)
-    if isinstance(train, AnomalibDataset) and resizes and len(resizes[-1].size) == 2:
+    train = getattr(datamodule, "train_data", None)
+    if not resizes or len(resizes[-1].size) != 2:
+        _check_network_size(datamodule, sizes, transform)
+    elif isinstance(train, AnomalibDataset):
         trained = [sizes[path] for path in train.samples.image_path if path in sizes]
         _warn_of_squashing(trained, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
-    if transform is not None:
-        _warn_of_strange_masks(masks)
-    if transform is not None and isinstance(datamodule, Folder):
+    _warn_of_strange_masks(masks)
+    if isinstance(datamodule, Folder):
         _warn_of_other_files(datamodule)
         if datamodule.mask_dir is None:
             _warn_of_masks(datamodule)
@@ -154,34 +160,62 @@ def _warn_of_strange_masks(masks: Iterable[str]) -> None:
 
 
 def _warn_of_other_files(datamodule: Folder) -> None:
-    """Say which files of the photographs' folders are left out, and which masks are taken for photographs."""
+    """Say which files of the photographs' folders are left out, and which are taken for photographs but are none."""
     for name in ("normal_dir", "normal_test_dir", "abnormal_dir"):
         given = getattr(datamodule, name, None)
         for each in [given] if isinstance(given, str | Path) else given or ():
-            folder, search = resolve_path(each, datamodule.root), Search()
-            files = search.photographs(list(search.match(folder, ("**", "*"))))
-            for text in search.left_out():
-                logger.warning("In '%s' is left out: %s.", folder, text)
-            masks = [file for file in files if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)]
-            if masks:
-                logger.warning("%d files like '%s' are taken for photographs: are they masks?", len(masks), masks[0])
+            for text in doubts(resolve_path(each, datamodule.root)):
+                logger.warning("%s", text)
+
+
+def _check_network_size(datamodule: Any, sizes: Mapping[str, Size], transform: Transform | None) -> None:  # noqa: ANN401
+    """Refuse photographs that would reach the network in several sizes: statistics of places have one."""
+    seen: dict[Size, str] = {}
+    for name in ("train", "val", "test"):
+        subset = getattr(datamodule, f"{name}_data", None)
+        if isinstance(subset, AnomalibDataset):
+            paths = {sizes[path]: path for path in subset.samples.image_path if path in sizes}
+            for size, path in paths.items():
+                seen.setdefault(_transformed(size, getattr(datamodule, f"{name}_augmentations", None), transform), path)
+    if len(seen) > 1:
+        (one, first), (other, second), *_ = seen.items()
+        msg = (
+            f"'{first}' would reach the network with {one[0]} x {one[1]} pixels (height x width), '{second}' with "
+            f"{other[0]} x {other[1]}: let the pre-processor resize to a height and a width."
+        )
+        raise ValueError(msg)
 
 
 def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Transform | None) -> None:
-    """Say which image size would keep the photographs' aspect ratio."""
+    """Say which image size would keep the photographs' aspect ratio, and that some have another one than most."""
     if not sizes:
         return
     ordered = sorted(sizes, key=lambda size: size[1] / size[0])
-    height, width = ordered[len(ordered) // 2]
-    if augmentations is not None:  # they may crop
-        height, width = augmentations(Image(torch.zeros(3, height, width))).shape[-2:]
-    advised = advise_size((height, width), math.prod(image_size))
-    if _distortion((height, width), image_size) > max(_TOLERANCE, _distortion((height, width), advised)):
+    usual = ordered[len(ordered) // 2]
+    others = [size for size in ordered if _distortion(size, usual) > _TOLERANCE]
+    if others and augmentations is None:
+        logger.warning(
+            "%d of %d photographs are not shaped like most: one has %d x %d pixels (height x width), most have "
+            "%d x %d. All are squashed to %d x %d.",
+            *(len(others), len(sizes), *others[0], *usual, *image_size),
+        )
+    cropped = _transformed(usual, augmentations)
+    advised = advise_size(cropped, math.prod(image_size))
+    if _distortion(cropped, image_size) > max(_TOLERANCE, _distortion(cropped, advised)):
         logger.warning(
             "Photographs of %d x %d pixels (height x width) are squashed to %d x %d. "
             "--model.image_size '[%d,%d]' keeps their shape.",
-            *(height, width, *image_size, *advised),
+            *(*cropped, *image_size, *advised),
         )
+
+
+def _transformed(size: Size, *transforms: Transform | None) -> Size:
+    """Return the size that a photograph has after transforms, which may crop."""
+    image = Image(torch.zeros(3, *size))
+    for transform in filter(None, transforms):
+        image = transform(image)
+    height, width = image.shape[-2:]
+    return height, width
 
 
 def _distortion(size: Size, other: Size) -> float:
