@@ -83,14 +83,16 @@ def doubts(folder: Path) -> list[str]:
     It takes files by their suffix, and follows links to files but not to folders.
     """
     search = Search()
-    files = search.photographs(list(search.match(folder, ("**", "*"))))
+    files = [*search.photographs(list(search.match(folder, ("**", "*")))), *search.written]
     texts = [f"In '{as_one_line(folder)}' is left out: {text}." for text in [*search.unreachable, *search.left_out()]]
     linked = [file for file in files if any(up.is_symlink() for up in file.parents if folder in up.parents)]
-    masks = [file for file in files if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)]
+    taken = sorted({*files} - {*linked})
+    masks = [file for file in taken if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)]
+    results = sorted({*search.written} - {*linked})
     for paths, text in (
         (linked, "are left out, for they are behind a link to a folder: give that folder instead."),
         (masks, "are taken for photographs: are they masks?"),
-        (search.written, "are taken for photographs: they show results."),
+        (results, "are taken for photographs: they show results."),
     ):
         if paths:
             texts.append(f"{len(paths)} files like '{as_one_line(paths[0])}' {text}")

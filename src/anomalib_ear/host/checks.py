@@ -187,17 +187,15 @@ def _check_network_size(datamodule: Any, sizes: Mapping[str, Size], transform: T
 
 
 def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Transform | None) -> None:
-    """Say which image size would keep the photographs' aspect ratio, and that some have another one than most."""
+    """Say which image size would keep the photographs' aspect ratio, and whether it differs between them."""
     if not sizes:
         return
     ordered = sorted(sizes, key=lambda size: size[1] / size[0])
     usual = ordered[len(ordered) // 2]
-    others = [size for size in ordered if _distortion(size, usual) > _TOLERANCE]
-    if others and augmentations is None:
+    if augmentations is None and max(_distortion(size, usual) for size in (ordered[0], ordered[-1])) > _TOLERANCE:
         logger.warning(
-            "%d of %d photographs are not shaped like most: one has %d x %d pixels (height x width), most have "
-            "%d x %d. All are squashed to %d x %d.",
-            *(len(others), len(sizes), *others[0], *usual, *image_size),
+            "Photographs differ in shape, %d x %d to %d x %d pixels (height x width). All are squashed to %d x %d.",
+            *(*ordered[0], *ordered[-1], *image_size),
         )
     cropped = _transformed(usual, augmentations)
     advised = advise_size(cropped, math.prod(image_size))
