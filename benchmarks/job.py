@@ -101,7 +101,9 @@ def build_model(job: Row) -> Model:
     arguments = asked["model"] | {"visualizer": False, "evaluator": False}
     if "seed" in inspect.signature(cls).parameters:
         arguments.setdefault("seed", asked["seed"])
-    return cls(**arguments, pre_processor=cls.configure_pre_processor(image_size=tuple(asked["image_size"])))
+    # Every model sees the whole image. MH-PatchCore's own pre-processor cuts out the middle.
+    source = anomalib.models.Patchcore if cls is anomalib.models.MHPatchcore else cls
+    return cls(**arguments, pre_processor=source.configure_pre_processor(image_size=tuple(asked["image_size"])))
 
 
 def fit(job: Row, model: Model, *data: Data | DataLoader[Any]) -> tuple[Engine, Row]:
