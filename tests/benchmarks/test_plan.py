@@ -33,11 +33,13 @@ def test_every_row_builds(
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "surface_demo").symlink_to(surfaces)  # Draem's textures
     model = job.build_model(row)
+    size = tuple(row["arguments"]["image_size"])
+    assert model.pre_processor.transform(torch.rand(3, 300, 500)).shape == (3, *size), "no part of an image is cut off"
     if "skip_gates" in row["arguments"]["model"]:
         assert len(row["arguments"]["model"]["skip_gates"]) == len(model.model.unet.gates)
     if row["arguments"]["class"] in ("Ear", "Fre"):
         with torch.no_grad():
-            model.model.train()(torch.rand(1, 3, *row["arguments"]["image_size"]))
+            model.model.train()(torch.rand(1, 3, *size))
 
 
 @pytest.mark.parametrize("name", plan.datasets())
