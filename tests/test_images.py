@@ -401,6 +401,20 @@ class TestChecks:
         (said,) = [record.getMessage() for record in caplog.records if "squashed" in record.getMessage()]
         assert said.startswith("Photographs differ in shape, 104 x 70 to 70 x 104 pixels")
 
+    @pytest.mark.parametrize(("bits", "is_dark"), [(8, False), (10, True), (12, True), (14, True), (16, False)])
+    def test_dark_photographs_are_said(
+        self, root: Path, caplog: pytest.LogCaptureFixture, bits: int, is_dark: bool
+    ) -> None:
+        """A camera's 10, 12 or 14 bits in files of 16 are; 8 bits in files of 8 are not, nor are all 16."""
+        for path in (root / "good").iterdir():
+            pixels = np.asarray(Image.open(path).convert("L"))
+            Image.fromarray(pixels if bits == 8 else pixels.astype(np.uint16) << (bits - 8)).save(path)
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root), root)
+        said = [record.getMessage() for record in caplog.records if "% of white" in record.getMessage()]
+        assert len(said) == is_dark
+        assert not said or f"'{root}/good/" in said[0]
+
     @pytest.mark.parametrize("folder", ["good", "defective"])
     @pytest.mark.parametrize("keeps_ratio", [True, False])
     def test_photographs_that_reach_the_network_in_several_sizes_stop_training(

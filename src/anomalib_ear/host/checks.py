@@ -23,7 +23,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import doubts
-from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_mask, read_mask_size, read_size
+from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_image, read_mask, read_mask_size, read_size, to_unit
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ _MULTIPLE = 64
 _MAX_GROWTH = 3
 # A mask that marks a larger share of its picture may be inverted.
 _MAX_MARKED = 0.5
+# Photographs with nothing above this share of white are said to be dark: 14 bits in a file of 16 reach a quarter.
+_DARK = 0.25
+# Of so many photographs the pixels are looked at, since reading takes time.
+_LOOKED_AT = 8
 
 Size = tuple[int, int]
 
@@ -65,11 +69,14 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
         return
     resizes = extract_transforms_by_type(transform, Resize)
     train = getattr(datamodule, "train_data", None)
+    trained = train.samples.image_path if isinstance(train, AnomalibDataset) else ()
+    trained = [path for path in trained if path in sizes]
     if not resizes or len(resizes[-1].size) != 2:
         _check_network_size(datamodule, sizes, transform)
-    elif isinstance(train, AnomalibDataset):
-        trained = [sizes[path] for path in train.samples.image_path if path in sizes]
-        _warn_of_squashing(trained, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
+    else:
+        trained_sizes = [sizes[path] for path in trained]
+        _warn_of_squashing(trained_sizes, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
+    _warn_of_darkness(trained)
     _warn_of_strange_masks(masks)
     if isinstance(datamodule, Folder):
         _warn_of_other_files(datamodule)
@@ -156,6 +163,18 @@ def _warn_of_strange_masks(masks: Iterable[str]) -> None:
         logger.warning(
             "%d of %d masks mark more than half of the picture, such as '%s'. Are they inverted? Normal is black.",
             *(len(full), len(shares), full[0]),
+        )
+
+
+def _warn_of_darkness(photographs: list[str]) -> None:
+    """Say if all photographs are dark: a camera's 10, 12 or 14 bits may lie in files of 16, whose white is 65535."""
+    some = photographs[:: math.ceil(len(photographs) / _LOOKED_AT)] if photographs else []
+    brightest = max((to_unit(read_image(path).max(keepdims=True)).item() for path in some), default=1)
+    if brightest < _DARK:
+        logger.warning(
+            "No pixel has more than %.1f %% of white in %d training photographs, such as '%s'. They are read as dark, "
+            "and faint defects are lost. If files of 16 bits hold fewer, multiply their values so that 65535 is white.",
+            *(100 * brightest, len(some), some[0]),
         )
 
 
