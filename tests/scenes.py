@@ -76,6 +76,11 @@ def write_exact(folder: Path, grey: np.ndarray) -> None:
             write_turned(large, folder / f"turned_{orientation}{suffix}", orientation)
         stored = Image.fromarray(deep)
         write_turned(stored, folder / f"turned16_{orientation}.png", orientation)
+    # The orientation may also stand behind the pixels.
+    data = (folder / "turned_6.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    (folder / "turned_6_behind.png").write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
 
 
 def write_lossy(folder: Path, grey: np.ndarray) -> None:
@@ -88,6 +93,10 @@ def write_lossy(folder: Path, grey: np.ndarray) -> None:
     image.save(folder / "two.jpg", format="MPO", save_all=True, append_images=[Image.new("L", image.size)], quality=98)
     for orientation in range(1, 9):
         write_turned(image, folder / f"turned_{orientation}.jpg", orientation)
+    # Beside its orientation, a camera has the resolution as text, where a number belongs.
+    tags = b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\x1a\x01\x02\0\x03\0\0\x0072\0\0"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + tags + b"\0\0\0\0"
+    image.transpose(_STORED[6]).save(folder / "turned_odd.jpg", exif=exif, quality=98)
 
 
 def write_refused(folder: Path, grey: np.ndarray) -> None:
@@ -108,6 +117,7 @@ def write_refused(folder: Path, grey: np.ndarray) -> None:
     tifffile.imwrite(folder / "float_colour.tif", np.zeros((*grey.shape, 3), np.float32), photometric="rgb")
     write_pnm(folder / "above_white.pgm", np.full(grey.shape, 1001, np.uint16), 1000)
     (folder / "text16.ppm").write_text("P3\n1 1\n65535\n1 2 3\n")
+    (folder / "alpha16.ppm").write_bytes(b"PyRGBA\n1 1\n65535\n" + bytes(8))
     (folder / "empty.png").touch()
     (folder / "text.jpg").write_text("not an image")
     for name, pixels in (("cut.png", image), ("cut.jpg", image), ("cut.bmp", image), ("cut.tif", image)):

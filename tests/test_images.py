@@ -153,6 +153,16 @@ class TestPhotographs:
                 with pytest.raises((OSError, ValueError), match=path.name):
                     read(path)
 
+    def test_lack_of_memory_is_not_the_files_fault(self, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is no damaged photograph, which nobody would read again."""
+
+        def fail(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(Image.Image, "convert", fail)
+        with pytest.raises(MemoryError, match=r"not enough memory to read '.*colour\.png'"):
+            images.read_image(files / "exact" / "colour.png")
+
     def test_no_program_is_started(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that is PostScript is refused, whatever its name, and not given to Ghostscript."""
         started = tmp_path / "started"

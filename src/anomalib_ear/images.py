@@ -8,16 +8,18 @@ by name: files of several pages, integers or floats whose white is unknown, dama
 first picture is the photograph. Transparency is left out: a photograph's pixels are the colours that the file holds.
 """
 
+import os
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -44,8 +46,21 @@ _WHITE_12 = 2**12 - 1
 # Tags of TIFF.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
-# EXIF orientations that exchange height and width.
+# What turns a picture upright, by its EXIF orientation. Pillow's own function also writes the EXIF data anew, which
+# fails where another tag of these is odd.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Orientations that exchange height and width.
 _LYING = range(5, 9)
+# Chunks of a PNG that may hold an orientation.
+_METADATA = {b"eXIf", b"iTXt", b"tEXt", b"zTXt"}
 _GREY = {"1", "L", "LA", "La"}
 # The byte order that makes Pillow take the lower byte of 16 bits, by the one that makes it take the upper byte.
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -89,9 +104,9 @@ def read_photograph(path: str | Path) -> DecodedPhotograph:
     """Read a photograph as :func:`read_image` does, and note what is special about it."""
     with _opened(path) as image:
         _check_photograph(image)
-        is_turned = image.format != "TIFF" and _orientation(image) != 1  # Pillow itself turns TIFF upright
         is_deep = _is_deep(image) or image.mode.startswith(("I", "F"))
         pixels = _pixels(image, path, _colours)
+        is_turned = image.format != "TIFF" and _orientation(image) != 1  # Pillow itself turns TIFF upright
         is_transparent = (
             image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != _WHITE_8
         )
@@ -175,12 +190,34 @@ def read_mask_size(path: str | Path) -> tuple[int, int]:
 
 
 def _upright_size(image: ImageFile) -> tuple[int, int]:
+    if image.format == "PNG" and image.fp is not None and _ends_with_metadata(image.fp):
+        image.load()
     is_lying = image.format != "TIFF" and _orientation(image) in _LYING
     return image.size if is_lying else image.size[::-1]
 
 
+def _ends_with_metadata(file: IO[bytes]) -> bool:
+    """Return whether a PNG has metadata after its pixels, which Pillow finds when it decodes these."""
+    position = file.tell()
+    is_after_pixels = False
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if is_after_pixels and kind in _METADATA:
+                return True
+            is_after_pixels |= kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)
+        return False
+    finally:
+        file.seek(position)
+
+
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation without decoding the image; 1, upright, where it is missing or damaged."""
+    """Return the EXIF orientation, as far as it was read; 1, upright, where it is missing or damaged.
+
+    Pillow keeps the first answer: of a PNG with metadata after its pixels ask when these are decoded.
+    """
     try:
         orientation = int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))  # PNG's own getexif decodes
     except Exception:  # noqa: BLE001  as viewers do, whatever Pillow stumbles over
@@ -225,6 +262,9 @@ def _opened(path: str | Path) -> Iterator[ImageFile]:
     except _Refused as reason:
         msg = f"'{path}' {reason}"
         raise ValueError(msg) from None
+    except MemoryError as error:  # not the file's fault
+        msg = f"there is not enough memory to read '{path}'."
+        raise MemoryError(msg) from error
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:  # the system's, which name the file
             error.filename = str(path)  # Pillow 11.0 names the one that a link leads to
@@ -264,6 +304,9 @@ def _check_depth(image: ImageFile) -> None:
     """Refuse colours of more than 8 bits where Pillow would lose some of these."""
     if _is_deep(image) and image.format != "PPM" and not all(_lower_byte(tile.args) for tile in image.tile):
         msg = f"holds more than 8 bits per colour in an uncommon arrangement, which would lose some: {_REMEDY}"
+        raise _Refused(msg)
+    if _is_deep(image) and image.format == "PPM" and image.mode != "RGB":
+        msg = f"is a PPM of {image.mode}, which is uncommon: save it as PNG or TIFF."
         raise _Refused(msg)
     if _is_deep(image) and image.tile[0].codec_name == "ppm_plain":
         msg = "holds more than 8 bits per colour as text, which would lose some: save it as a binary PPM."
@@ -339,9 +382,8 @@ def _pixels(image: ImageFile, path: str | Path, convert: Callable[[Image.Image],
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    if _orientation(image) != 1:
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def _colours(image: Image.Image) -> Image.Image:

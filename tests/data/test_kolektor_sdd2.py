@@ -340,6 +340,46 @@ class TestDownload:
         assert len(datamodule.test_data) == 9
         assert [path.name for path in root.parent.iterdir()] == ["data"]
 
+    def test_an_empty_folder_is_filled(
+        self, original: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also behind a link. It stays the same, for a mount point can be neither removed nor renamed."""
+        checksum = pack(original, server.folder / "a.zip", "KolektorSDD2")
+        monkeypatch.setattr(kolektor_sdd2.DOWNLOAD_INFO, "url", f"{server.url}/a.zip")
+        monkeypatch.setattr(kolektor_sdd2, "OFFICIAL_COUNTS", {"train": (24, 4), "test": (9, 3)})
+        mounted = tmp_path / "mounted"
+        (mounted / ".mounted.killed.partial").mkdir(parents=True)  # of a download that was killed
+        (tmp_path / "data").symlink_to(mounted)
+        before = mounted.stat()
+        KolektorSDD2(root=tmp_path / "data", checksum=checksum).prepare_data()
+        assert len(KolektorSDD2Dataset(tmp_path / "data", split="test")) == 9
+        assert os.path.samestat(mounted.stat(), before)
+        assert sorted(path.name for path in mounted.iterdir()) == [".mounted.killed.partial", "test", "train"]
+
+    def test_a_folder_that_was_filled_meanwhile_is_left_alone(self, tmp_path: Path, server: Server) -> None:
+        """What somebody else put there stays. Ours was prepared in it, for it may be a disk of its own."""
+        with zipfile.ZipFile(server.folder / "a.zip", "w") as file:
+            file.writestr("train/1.png", b"ours")
+        folder = tmp_path / "data"
+        folder.mkdir()
+
+        def check(content: Path) -> None:
+            assert folder in content.parents
+            (folder / "mine.png").touch()
+
+        with pytest.raises(OSError, match="data' is no longer empty"):
+            download_archive(f"{server.url}/a.zip", folder, checksum=None, check=check)
+        assert [path.name for path in folder.iterdir()] == ["mine.png"]
+
+    def test_a_link_to_a_folder_that_is_not_there_is_followed(self, tmp_path: Path, server: Server) -> None:
+        """The link stays."""
+        with zipfile.ZipFile(server.folder / "a.zip", "w") as file:
+            file.writestr("train/1.png", b"x")
+        (tmp_path / "data").symlink_to("disk/data")
+        download_archive(f"{server.url}/a.zip", tmp_path / "data", checksum=None, check=unchecked)
+        assert (tmp_path / "disk" / "data" / "1.png").is_file()
+        assert [path.name for path in (tmp_path / "disk").iterdir()] == ["data"]
+
     def test_whole_archive_of_other_data_is_refused(
         self, original: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -121,10 +121,14 @@ class TestOnDisk:
 
     @pytest.mark.usefixtures("few_images")
     def test_empty_folders_are_filled(self, tmp_path: Path) -> None:
-        """An empty root with an empty category folder counts as not there, and nothing temporary remains."""
-        (tmp_path / "woven").mkdir()
-        SurfaceDemo(root=tmp_path, category="woven").prepare_data()
+        """An empty category folder counts as not there, and nothing temporary of ours remains."""
+        killed = tmp_path / "woven" / ".woven.killed.partial"  # of a run that was killed
+        killed.mkdir(parents=True)
+        (killed / "000.png").touch()
+        for _ in range(2):
+            SurfaceDemo(root=tmp_path, category="woven").prepare_data()
         assert [path.name for path in tmp_path.iterdir()] == ["woven"]
+        assert [path.name for path in tmp_path.rglob("*.partial")] == [killed.name]
         assert (tmp_path / "woven/train/good/005.png").is_file()
 
     def test_other_seed_is_refused_and_nothing_deleted(self, small_root: Path) -> None:
@@ -181,8 +185,13 @@ class TestOnDisk:
         assert (tmp_path / "brushed_metal/manifest.json").is_file()
 
     @pytest.mark.usefixtures("few_images")
-    def test_run_alongside_that_finishes_first_wins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("exists", [False, True])
+    def test_run_alongside_that_finishes_first_wins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+    ) -> None:
         """If another run puts the same data set in place meanwhile, it is used."""
+        if exists:
+            (tmp_path / "cast_iron").mkdir()
         original = surface_demo._write_images
 
         def overtaken(folder: Path, category: str, seed: int) -> None:
@@ -193,6 +202,7 @@ class TestOnDisk:
         monkeypatch.setattr(surface_demo, "_write_images", overtaken)
         surface_demo.generate_category(tmp_path, "cast_iron", 0)
         assert [path.name for path in tmp_path.iterdir()] == ["cast_iron"]
+        assert not list(tmp_path.rglob("*.partial"))
 
     def test_root_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         """The error names the folder and the argument to change."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from anomalib.data import Folder
 from anomalib.data.utils import read_image
+from PIL import Image
 
 from anomalib_ear.data import SyntheticDefectDataset
 
@@ -66,6 +67,17 @@ def test_too_few_images_are_refused(surfaces: Path) -> None:
     """One image cannot be both good and defective."""
     with pytest.raises(ValueError, match=r"at least two images.*got 1"):
         SyntheticDefectDataset(folder(surfaces).train_data.subsample([0]))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 64), (64, 15)])
+def test_images_on_which_no_defect_can_be_drawn_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    """The error names one, instead of a search without end for a defect that has a pixel."""
+    (tmp_path / "good").mkdir()
+    for index in range(8):
+        Image.new("RGB", size).save(tmp_path / "good" / f"{index}.png")
+    dataset = drawn(tmp_path)
+    with pytest.raises(ValueError, match=rf"good/\d\.png' has {size[0]} x {size[1]} pixels: .* 16 x 16 or more"):
+        list(dataset)
 
 
 def test_defective_source_is_refused(surfaces: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,17 +19,20 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from anomalib_ear.deploy.model_file import digest
 from brightness import brightness_model, inspect, photograph, scored
 from conftest import REPOSITORY
 
 pytest.importorskip("ray.data", reason="needs anomalib-ear[ray]")
-from pyarrow import parquet
+import pyarrow as pa
+from pyarrow import fs, parquet
+from ray.exceptions import RayError
 
+from anomalib_ear.deploy import archive, bulk
 from anomalib_ear.deploy.archive import Archive
-from anomalib_ear.deploy.bulk import _row
+from anomalib_ear.deploy.bulk import Scorer, _row, main
 
 # Large photographs: enough that both workers are busy for some seconds.
 MANY = 320
@@ -248,13 +252,108 @@ def test_a_uri_is_read_too(
     model: Path, folder: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Of any file system that pyarrow knows; output as well."""
-    (folder / os.fsdecode(b"latin\xe4.png")).unlink()  # no URI names it
     run = command(model, folder.as_uri(), (tmp_path / "out").as_uri(), "--address", cluster.address)
     done = finish(run, environment)
     assert done.returncode == 0, done.stderr
     table = rows(tmp_path / "out")
-    assert len(table) == 29
+    assert len(table) == 30
     assert round(table["shift ä/1.png"]["normalised_score"] * 255) == 16
+    assert round(table["latin//e4.png"]["normalised_score"] * 255) == 0
+
+
+@pytest.fixture
+def cluttered(folder: Path) -> Path:
+    """Return the folder with what is no photograph, or none that can be reached."""
+    (folder / "up").symlink_to("..")
+    (folder / "gone").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.png")
+    for name in ("moving.gif", "a.txt", "README"):
+        (folder / name).touch()
+    return folder
+
+
+def test_a_uri_of_this_machine_is_listed_as_its_folder(cluttered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same photographs, once each, and the same words about all else."""
+    seen = []
+    for source in (str(cluttered), cluttered.as_uri()):
+        searched = Archive(source)
+        seen.append((list(searched.photographs()), searched.unreachable, capsys.readouterr().err))
+    photographs, unreachable, said = seen[1]
+    assert seen[0] == seen[1]
+    assert len(photographs) == 30
+    assert len(unreachable) == 2
+    for words in ("no photographs: 1 .gif, 1 .txt, 1 without suffix", "up leads", "pipe.png is neither", "gone cannot"):
+        assert words in said
+
+
+def test_a_remote_folder_says_what_it_leaves_out(
+    cluttered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no file, other suffixes, and names that pyarrow cannot list."""
+    (cluttered / "up").unlink()
+    (cluttered / "empty").mkdir()
+    remote = fs.SubTreeFileSystem(str(cluttered.parent), fs.LocalFileSystem())
+    monkeypatch.setattr(archive, "file_system", lambda source: (remote, source))
+    with pytest.raises(ValueError, match=f"{cluttered.name} has a name that is not UTF-8"):
+        list(Archive(cluttered.name).photographs())
+    (cluttered / os.fsdecode(b"latin\xe4.png")).unlink()
+    searched = Archive(cluttered.name)
+    assert len(list(searched.photographs())) == 29
+    assert searched.unreachable == [f"{cluttered.name}/pipe.png is neither file nor folder"]
+    said = capsys.readouterr().err
+    assert "left out: no photographs: 1 .gif, 1 .txt, 1 without suffix" in said
+    assert "not searched: in #1 %41/pipe.png" in said
+    with pytest.raises(FileNotFoundError, match=r"no photographs .* in .*/empty"):
+        list(Archive(f"{cluttered.name}/empty").photographs())
+
+
+def test_a_uri_that_is_not_utf_8_is_named() -> None:
+    """Instead of the byte alone."""
+    with pytest.raises(ValueError, match=r"file:///l%e4 is not UTF-8"):
+        Archive("file:///l%e4")
+
+
+def test_lack_of_memory_is_no_fault_of_a_photograph(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives no row, which would keep the photograph from being scored later."""
+    photograph(tmp_path / "in" / "1.png", 10)
+    paths = pa.table({"path": ["1.png"]})
+    scorer = Scorer(str(model.parent), str(tmp_path / "in"), 0.5, None)
+    assert scorer(paths)["label"].to_pylist() == ["good"]
+
+    def load(_: ImageFile.ImageFile) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(MemoryError, match=r"memory to read .*1\.png"):
+        scorer(paths)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "MemoryError()"),
+        (pa.lib.ArrowMemoryError("malloc of 8 bytes failed"), "malloc of 8 bytes failed"),
+        (TimeoutError(110, "Connection timed out", "1.png"), "[Errno 110] Connection timed out: '1.png'"),
+    ],
+)
+def test_the_error_of_a_worker_is_told(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not how often Ray tried, whatever the error's type."""
+
+    def fail_in_a_worker(*_: object) -> int:
+        try:
+            _row(error)
+        except (OSError, MemoryError):
+            msg = traceback.format_exc() + "\nray.exceptions.UserCodeException: UDF failed.\nTo change attempts, ..."
+            raise RayError(msg) from None
+        return 0
+
+    monkeypatch.setattr(bulk, "run_command", fail_in_a_worker)
+    assert main([]) == 2
+    assert capsys.readouterr().err == f"error: {line}. Once that is mended, the same command goes on.\n"
 
 
 class Store(BaseHTTPRequestHandler):
@@ -317,6 +416,7 @@ def test_a_store_that_does_not_answer_is_no_fault_of_a_photograph(tmp_path: Path
         ({"--model": "nowhere.xml"}, "no file nowhere.xml"),
         ({"--input": "empty", "--output": "out2", "--address": "{cluster}"}, "no photographs"),
         ({"--input": "nowhere"}, "/nowhere is no folder"),
+        ({"--input": ""}, "--input is empty: give a folder"),
         ({"--input": "what://nowhere"}, "what"),
         ({"--output": "model.xml"}, "--output model.xml is a file"),
         ({"--threshold": "1.5"}, "threshold must lie in [0, 1], got 1.5"),

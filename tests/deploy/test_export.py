@@ -6,6 +6,7 @@
 import logging
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -154,6 +155,41 @@ def exported(model: Ear, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """Return the model's exports to torch, ONNX and OpenVINO."""
     root = tmp_path_factory.mktemp("exported")
     return model.to_torch(root), model.to_onnx(root), model.to_openvino(root)
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "write", "count", "error"),
+    [
+        ("onnx", onnx, "save", 1, OSError(28, "No space left on device")),
+        ("openvino", openvino, "save_model", 1, RuntimeError("basic_ios::clear: iostream error")),
+        ("openvino", openvino, "save_model", 3, KeyboardInterrupt()),
+    ],
+    ids=["onnx", "openvino, the host's own", "openvino, the last"],
+)
+def test_the_old_model_stays_until_the_new_one_is_written(
+    model: Ear, exported: tuple[Path, Path, Path], tmp_path: Path, kind: str, library: ModuleType, write: str,
+    count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A line may be using it. The error of a full disk names the file, and nothing is left of the new one."""
+    folder = tmp_path / "weights" / kind
+    shutil.copytree(exported[1].parents[1] / kind, folder)
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    original, calls = getattr(library, write), []
+
+    def torn(written: object, path: object, **kwargs: object) -> None:
+        calls.append(path)
+        if len(calls) < count:
+            original(written, path, **kwargs)
+            return
+        Path(path).write_bytes(b"torn")
+        raise error
+
+    monkeypatch.setattr(torch.onnx, "export", lambda f, **_: shutil.copy(exported[1], f))  # which takes long
+    monkeypatch.setattr(library, write, torn)
+    with pytest.raises((OSError, KeyboardInterrupt)) as raised:
+        getattr(model, f"to_{kind}")(tmp_path, input_size=(32, 32))
+    assert raised.value is error if count > 1 else f"cannot write {folder}/model." in str(raised.value)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("gates", [(False, False), (False, True), (True, False), (True, True)], ids=str)

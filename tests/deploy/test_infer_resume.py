@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from anomalib_ear.deploy import line
 from anomalib_ear.deploy.photographs import as_text
 from anomalib_ear.deploy.scores import ScoreTable
 from brightness import brightness_model, inspect, photograph, scored
@@ -87,15 +88,23 @@ def test_photographs_of_another_folder_are_scored(
     assert Image.open(begun / "heat_maps" / "1_heat.jpg").getpixel((200, 100))[0] > 200
 
 
-def test_a_replaced_photograph_is_scored_again(model: Path, begun: Path, tmp_path: Path) -> None:
-    """Content decides: name, size and time are the same here."""
+@pytest.mark.parametrize(("heat_maps", "is_resumed"), [("true", True), ("false", True), ("false", False)])
+def test_a_replaced_photograph_is_scored_again(
+    model: Path, begun: Path, tmp_path: Path, heat_maps: str, is_resumed: bool
+) -> None:
+    """Content decides: name, size and time are the same here. No picture of the old one lies beside the new score."""
     file = tmp_path / "a" / "1.png"
     before = file.stat()
     photograph(file, 210)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
-    assert inspect(model, tmp_path / "a", begun, *RESUME) == 0
+    if not is_resumed:
+        (begun / "scores.csv").unlink()
+    assert inspect(model, tmp_path / "a", begun, "--heat_maps", heat_maps, *RESUME) == 0
     assert scored(begun) == {"1.png": 210, "deep/2.png": 20}
+    picture = begun / "heat_maps" / "1_heat.jpg"
+    assert Image.open(picture).getpixel((200, 100))[0] > 200 if heat_maps == "true" else not picture.exists()
+    assert (begun / "heat_maps" / "deep" / "2_heat.jpg").exists() == is_resumed  # of what is the same it stays
 
 
 def test_what_is_the_same_is_skipped(
@@ -110,12 +119,37 @@ def test_what_is_the_same_is_skipped(
     assert (begun / "scores.csv").read_bytes() == before
 
 
-def test_a_photograph_that_was_replaced_by_a_broken_one_has_no_score(model: Path, begun: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("heat_maps", ["true", "false"])
+def test_a_photograph_that_was_replaced_by_a_broken_one_has_no_score(
+    model: Path, begun: Path, tmp_path: Path, heat_maps: str
+) -> None:
     """Its row goes, and so does the picture of the old photograph."""
     (tmp_path / "a" / "1.png").write_bytes(b"torn")
-    assert inspect(model, tmp_path / "a", begun, *RESUME) == 1
+    assert inspect(model, tmp_path / "a", begun, "--heat_maps", heat_maps, *RESUME) == 1
     assert scored(begun) == {"deep/2.png": 20}
     assert not (begun / "heat_maps" / "1_heat.jpg").exists()
+
+
+@pytest.mark.parametrize("what", ["sha256", "read_image"])
+def test_a_photograph_that_memory_is_short_for_is_named(
+    model: Path, begun: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It costs no other one its score."""
+    photograph(tmp_path / "a" / "1.png", 210)
+    original = getattr(line, what)
+
+    def short(file: Path) -> object:
+        if file.name == "1.png":
+            raise MemoryError
+        return original(file)
+
+    monkeypatch.setattr(line, what, short)
+    assert inspect(model, tmp_path / "a", begun, *RESUME) == 1
+    said = capsys.readouterr()
+    assert "1 not scored" in said.out
+    assert f"{tmp_path / 'a' / '1.png'}: MemoryError" in said.err
+    assert scored(begun) == {"deep/2.png": 20}
 
 
 def test_pictures_that_are_missing_are_written(model: Path, begun: Path, tmp_path: Path) -> None:
@@ -220,6 +254,7 @@ def test_a_table_that_cannot_go_on_is_refused(
     assert line.startswith(f"error: {begun / name}")
     assert message in line
     assert (begun / "scores.csv").read_bytes() == before
+    assert not list(begun.glob("*.part"))
 
 
 def test_two_commands_do_not_write_one_table(

@@ -129,11 +129,26 @@ def test_a_size_that_the_model_cannot_take_is_one_error(tmp_path: Path) -> None:
     assert model.predict(np.full((7, 7), 255, np.uint8)).score == 1
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
-def test_a_threshold_that_no_score_reaches_is_refused(tmp_path: Path, threshold: float) -> None:
-    """The error says which is right."""
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-        DeployedModel(brightness_model(tmp_path), threshold=threshold)
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        *[("threshold", value, "lie in [0, 1]") for value in (-0.1, 1.5, float("nan"), "0.5", None)],
+        *[("hint", value, "be 'throughput' or 'latency'") for value in ("fast", "cumulative_throughput", None)],
+        *[("precision", value, "be None, 'f32', 'bf16' or 'f16'") for value in ("fp32", "f64", "")],
+        *[("cores", value, "be a whole number from 1 on, or None") for value in (-1, 0, 1.5, "2")],
+    ],
+)
+def test_an_argument_that_is_not_allowed_is_refused(name: str, value: object, allowed: str) -> None:
+    """The error says what was given and what is right, before there is a look at the model."""
+    with pytest.raises(ValueError, match=re.escape(f"{name} must {allowed}")) as raised:
+        DeployedModel("nowhere.xml", **{name: value})
+    assert f"got {value!r}" in str(raised.value)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    """Thresholds and numbers of cores are often computed."""
+    model = DeployedModel(brightness_model(tmp_path), threshold=np.float32(0.25), cores=np.int64(1))
+    assert model.predict(grey(128)).is_defective
 
 
 def test_the_label_is_by_the_threshold(tmp_path: Path) -> None:

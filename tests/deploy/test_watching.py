@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 
+import numpy as np
 import pytest
 
+from anomalib_ear.deploy import line
 from anomalib_ear.deploy import watching as watching_module
 from anomalib_ear.deploy.watching import Seen, Watch
+from anomalib_ear.images import read_image
 from brightness import brightness_model, inspect, photograph, scored
 from conftest import REPOSITORY
 
@@ -236,6 +239,35 @@ def test_a_row_stays_while_its_photograph_cannot_be_reached(watching: Callable[.
     assert status == 1
     assert "1 not scored" in said
     assert errors.count(f"{file}: ") == 1, errors
+
+
+def test_short_memory_is_not_the_photographs_fault(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one that was replaced row and picture stay until it can be read. It is named once."""
+    for name in ("SETTLED", "_SEARCH_EVERY"):
+        monkeypatch.setattr(watching_module, name, 0.1)
+    photograph(tmp_path / "in" / "1.png", 10)
+    run = (model, tmp_path / "in", tmp_path / "out")
+    assert inspect(*run) == 0
+    photograph(tmp_path / "in" / "1.png", 210)
+    kept = []
+
+    def read(path: Path) -> np.ndarray:
+        kept.append((scored(tmp_path / "out"), (tmp_path / "out" / "heat_maps" / "1_heat.jpg").exists()))
+        if len(kept) < 3:
+            raise MemoryError
+        os.kill(os.getpid(), signal.SIGTERM)  # what is begun is finished
+        return read_image(path)
+
+    monkeypatch.setattr(line, "read_image", read)
+    limit = Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    limit.start()
+    assert inspect(*run, "--watch", "true") == 0
+    limit.cancel()
+    assert kept == [({"1.png": 10}, True)] * 3
+    assert scored(tmp_path / "out") == {"1.png": 210}
+    assert capsys.readouterr().err.count("1.png: MemoryError") == 1
 
 
 def test_what_may_pass_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

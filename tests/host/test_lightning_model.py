@@ -113,6 +113,7 @@ class TestCommands:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(list(tmp_path.rglob("*.png"))) == 6
+        assert "The threshold stays that of training" in " ".join((done.stdout + done.stderr).split())
 
 
 class TestEpochs:
@@ -353,6 +354,9 @@ class TestErrors:
             ({"image_size": 256}, "image_size"),
             ({"image_size": [64.5, 64]}, "image_size"),
             ({"skip_gates": ["false", "false"]}, "skip_gates"),
+            ({"skip_gates": "no"}, "skip_gates must be a list of true and false"),
+            ({"masking": None}, "masking must be text"),
+            ({"variation": {"blur": "3"}}, "variation's blur must be from 0"),
             ({"learning_rate": 0.0}, "learning_rate"),
             ({"learning_rate": float("nan")}, "learning_rate"),
             ({"seed": -1}, "seed"),

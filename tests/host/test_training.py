@@ -4,6 +4,7 @@
 """However a training ends, it has learned, and what it leaves is calibrated by all training images."""
 
 import copy
+import math
 import os
 import shutil
 import signal
@@ -120,9 +121,8 @@ class TestEnds:
         restored = Ear.load_from_checkpoint(engine.best_model_path)
         assert (model.model.unet.head.weight - new_weights()).abs().mean() > 1e-4
         assert len(model.model.calibration_images) == 2
-        copies = 2 if "callbacks" in trainer else MAX_COPIES  # nobody knows that a validation will stop training early
-        assert calibrated_by_all(model, surfaces, copies)
-        assert calibrated_by_all(restored, surfaces, copies)
+        assert calibrated_by_all(model, surfaces)
+        assert calibrated_by_all(restored, surfaces)
         if trainer is not ENDS["rare validation"]:  # its checkpoint is that of the last validation
             assert torch.equal(scores(model), scores(restored))
 
@@ -135,6 +135,13 @@ class TestEnds:
         paths = list((tmp_path / "all").iterdir())
         assert len(paths) == 2
         assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
+
+    def test_the_best_checkpoint_is_calibrated_by_all_copies(self, surfaces: Path, tmp_path: Path) -> None:
+        """Whichever epoch it is of: here the first, which has the highest loss."""
+        best = ModelCheckpoint(dirpath=tmp_path / "best", filename="{epoch}", monitor="train_loss", mode="max")
+        fit(Ear(**FEATURES), surfaces, tmp_path, max_epochs=2, callbacks=[best])
+        assert Path(best.best_model_path).stem == "epoch=0"
+        assert calibrated_by_all(Ear.load_from_checkpoint(best.best_model_path), surfaces)
 
     @pytest.mark.parametrize("is_stopped", [False, True], ids=["as planned", "stopped, but must go on"])
     def test_epochs_before_the_last_one_take_few_copies(
@@ -546,6 +553,24 @@ class TestLastValidation:
         """One line says what thresholds and checkpoint are worth."""
         fit(Ear(**FEATURES), surfaces, tmp_path, **trainer)
         assert any(said in message for message in caplog.messages), caplog.messages
+
+
+class TestManyPhotographs:
+    """Of photographs without number a calibration holds what fits into its memory."""
+
+    @pytest.mark.parametrize(("room", "said"), [(10, "rest on 5 of 13 training photographs"), (30, "")])
+    def test_those_left_out_are_counted(  # each comes as it is and in a copy
+        self, surfaces: Path, tmp_path: Path, room: int, said: str, caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """The anomaly map and the threshold are of the others."""
+        model = Ear(**(FEATURES | {"variation": True}))
+        values = model.model.space.residual_dimensions * math.prod(FEATURES["image_size"]) // model.model.position**2
+        monkeypatch.setattr(torch_model, "CALIBRATION_VALUES", room * values)
+        fit(model, surfaces, tmp_path, max_epochs=1)
+        found = [message for message in caplog.messages if "training photographs" in message]
+        assert len(found) == bool(said), found
+        assert said in "".join(found)
 
 
 class TestFewPhotographs:

@@ -101,6 +101,17 @@ def test_no_picture_of_a_run_overwrites_another(model: Ear, parts: dict[Path, in
             assert source.as_posix().endswith(name)
 
 
+def test_a_full_disk_is_named(model: Ear, parts: dict[Path, int], tmp_path: Path) -> None:
+    """By the picture that cannot be written."""
+    model.visualizer.output_dir = tmp_path / "pictures"
+    picture = tmp_path / "pictures" / "part" / "001.png"
+    picture.parent.mkdir(parents=True)
+    picture.symlink_to("/dev/full")
+    engine = Engine(default_root_dir=tmp_path / "run", accelerator="cpu", logger=False)
+    with pytest.raises(OSError, match=f"cannot write {picture}: No space left on device"):
+        engine.predict(model, data_path=next(iter(parts)))
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.999])
 def test_a_glance_tells_good_from_defective(
     model: Ear, parts: dict[Path, int], tmp_path: Path, threshold: float, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 
 """The pre-training command on a tiny data set, and the bundled weights on MNIST where it is present."""
 
+import errno
 import gzip
 import os
 import subprocess
@@ -16,9 +17,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomalib_ear.method.attention import BUNDLED_WEIGHTS, load_attention, read_weights
+from anomalib_ear.pretraining import __main__ as command
 from anomalib_ear.pretraining.__main__ import main
 from anomalib_ear.pretraining.canvas import Background, CanvasSettings, SurfaceCanvas, clean_canvas
-from anomalib_ear.pretraining.training import DigitClassifier, accuracy, load_classifier, load_mnist, mnist_checksum
+from anomalib_ear.pretraining.training import DigitClassifier, accuracy, load_mnist, mnist_checksum
 from conftest import SHARED_DATA
 
 REPOSITORY = Path(__file__).parents[2]
@@ -72,6 +74,7 @@ def test_command_writes_a_loadable_file(tiny_root: Path, tmp_path: Path, capsys:
     """The file loads as attention, into a folder that did not exist, and the accuracy is printed."""
     load_attention(run_main(tiny_root, tmp_path / "new" / "weights.safetensors"))
     assert "test accuracy 0." in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["weights.safetensors"]
 
 
 def test_command_records_how_the_weights_were_made(tiny_root: Path, tmp_path: Path) -> None:
@@ -85,13 +88,15 @@ def test_command_records_how_the_weights_were_made(tiny_root: Path, tmp_path: Pa
 
 def test_seed_fixes_the_weights(tiny_root: Path, tmp_path: Path) -> None:
     """Two runs with one seed write the same tensors and metadata, wherever they write them."""
-    first, second = (read_weights(run_main(tiny_root, tmp_path / name))[1] for name in ("first", "second"))
+    outputs = (tmp_path / f"{name}.safetensors" for name in ("first", "second"))
+    first, second = (read_weights(run_main(tiny_root, output))[1] for output in outputs)
     assert first == second  # the digest of the tensors is part of it; the order of the entries in the file is not fixed
 
 
 def test_other_seed_gives_other_weights(tiny_root: Path, tmp_path: Path) -> None:
     """The seed has an effect."""
-    tensors = [read_weights(run_main(tiny_root, tmp_path / seed, "--seed", seed))[0] for seed in ("1", "2")]
+    output = tmp_path / "weights.safetensors"
+    tensors = [read_weights(run_main(tiny_root, output, "--seed", seed))[0] for seed in ("1", "2")]
     assert not torch.equal(tensors[0]["attention.filters"], tensors[1]["attention.filters"])
 
 
@@ -198,14 +203,56 @@ def test_strokes_are_where_the_digits_are() -> None:
     assert means[0].median() > 5 * means[1].median()
 
 
-@pytest.mark.parametrize("size", ["64", "100"])
-def test_other_canvases_are_refused(
-    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # The attention's scales cannot halve it four times.
+        (["--canvas", "64"], "canvas must be a multiple of 16, at least 96"),
+        (["--canvas", "100"], "canvas must be a multiple of 16, at least 96"),
+        (["--scale", "[2.9,0.7]"], "scale must have the smaller number first, got [2.9, 0.7]"),
+        (["--contrast", "[0.8,0.03]"], "contrast must have the smaller number first, got [0.8, 0.03]"),
+        (["--output", "noext"], "output must be a file NAME.safetensors, got 'noext'."),
+        (["--output", "weights.pt"], "output must be a file NAME.safetensors, got 'weights.pt'."),
+        (["--output", "folder.safetensors"], "got 'folder.safetensors', a folder."),
+        (["--output", "file/weights.safetensors"], "'file'"),
+        (["--output", "/proc/weights.safetensors"], "'/proc/weights.safetensors.part'"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, change: list[str], message: str
 ) -> None:
-    """A canvas that the attention's scales cannot halve four times is refused before MNIST is read."""
+    """One error says what would be right, before MNIST is read; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit):
-        run_main(tiny_root, tmp_path / "weights.safetensors", "--canvas", size)
-    assert "at least 96" in capsys.readouterr().err
+        run_main(tmp_path / "nowhere", Path("weights.safetensors"), *change)
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.safetensors"]
+
+
+def test_weights_that_are_there_stay_until_the_new_ones_are_written(
+    tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at the end costs no file, and leaves no half of one."""
+    output = tmp_path / "weights.safetensors"
+    output.write_bytes(b"before")
+
+    def write(_tensors: object, file: Path, _metadata: object) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+
+    monkeypatch.setattr(command, "write_weights", write)
+    with pytest.raises(SystemExit):
+        run_main(tiny_root, output)
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(output, b"before")]
+
+
+def load_classifier(file: Path) -> DigitClassifier:
+    """Return the classifier of a weights file in evaluation mode."""
+    model = DigitClassifier()
+    model.load_state_dict(read_weights(file)[0])
+    return model.eval()
 
 
 def test_bundled_weights_name_the_digits_of_mnist(mnist_root: Path) -> None:

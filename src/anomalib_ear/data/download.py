@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Download of a zipped data set that is either there as a whole or not at all.
+"""Folders that are either there as a whole or not at all, and the download of a zipped data set into one.
 
 anomalib's ``download_and_extract`` writes into the final folder, takes the archive that an interrupted run left behind
 for a whole one, skips members that would leave the folder, and waits for ever on a connection that is lost.
@@ -10,7 +10,8 @@ for a whole one, skips members that would leave the folder, and waits for ever o
 import logging
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
@@ -23,12 +24,62 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 60  # seconds without a byte after which a connection counts as lost
+PARTIAL = ".partial"  # suffix of a hidden folder in which something is prepared
+
+
+def is_missing(folder: Path) -> bool:
+    """Return whether there is no such folder, or nothing in it but what :func:`preparation` has or left there."""
+    return not folder.exists() or (folder.is_dir() and all(path.suffix == PARTIAL for path in folder.iterdir()))
+
+
+@contextmanager
+def preparation(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder for what :func:`put_in_place` moves, and delete it afterwards.
+
+    It is on the same disk: in the folder if that exists, for it may be a mount point, else beside it. Links are
+    followed.
+
+    Args:
+        folder: Where the content will go; it must not exist or be empty.
+
+    Yields:
+        An empty folder.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    folder = folder.resolve()
+    partial = (folder if folder.exists() else folder.parent) / f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def put_in_place(content: Path, folder: Path) -> None:
+    """Rename a folder in its :func:`preparation` to what it was prepared for.
+
+    A folder that exists stays, for it may be a mount point, and gets all that is in the content.
+
+    Raises:
+        OSError: If it cannot be renamed, or the folder is no longer empty.
+    """
+    folder = folder.resolve()
+    if not is_missing(folder):
+        msg = f"'{folder}' is no longer empty"
+        raise FileExistsError(msg)
+    if not folder.exists():
+        content.rename(folder)
+        return
+    for path in content.iterdir():
+        path.rename(folder / path.name)
 
 
 def download_archive(url: str, folder: Path, *, checksum: str | None, check: Callable[[Path], None]) -> None:
     """Download a zip archive, check it, and put its content in place.
 
-    All of it happens in a hidden sibling of ``folder``, which is deleted afterwards.
+    All of it happens in a hidden folder, see :func:`preparation`.
 
     Args:
         url: Address of the archive, ``http://`` or ``https://``.
@@ -44,25 +95,20 @@ def download_archive(url: str, folder: Path, *, checksum: str | None, check: Cal
     if not url.startswith(("http://", "https://")):
         msg = f"the address of the archive must begin with http:// or https://, got {url!r}"
         raise ValueError(msg)
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
     by_hand = f"Try again, or unpack {url} by hand into '{folder}'"
     try:
-        partial.mkdir(parents=True)
-        archive = partial / "archive.zip"
-        logger.info("Downloading %s.", url)
-        _fetch(url, archive, name=folder.name)
-        if checksum is not None:
-            _check_md5(archive, url, checksum)
-        content = _unpack(archive, partial / "content", url)
-        check(content)
-        if folder.exists():
-            folder.rmdir()  # an empty folder; on Windows it would block the renaming
-        content.rename(folder)
+        with preparation(folder) as partial:
+            archive = partial / "archive.zip"
+            logger.info("Downloading %s.", url)
+            _fetch(url, archive, name=folder.name)
+            if checksum is not None:
+                _check_md5(archive, url, checksum)
+            content = _unpack(archive, partial / "content", url)
+            check(content)
+            put_in_place(content, folder)
     except (OSError, HTTPException) as error:
         msg = f"could not download {url} to '{folder}': {error}. {by_hand}, or choose another root (--data.root)."
         raise OSError(msg) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fetch(url: str, archive: Path, *, name: str) -> None:

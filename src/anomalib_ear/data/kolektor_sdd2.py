@@ -28,7 +28,7 @@ from pandas import DataFrame
 from PIL import Image
 from torchvision.transforms.v2 import Transform
 
-from anomalib_ear.data.download import download_archive
+from anomalib_ear.data.download import download_archive, is_missing
 from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
 from anomalib_ear.images import read_mask, read_size
 
@@ -307,16 +307,16 @@ class KolektorSDD2(ThinDefects):
             FileNotFoundError: If the root has images without masks, masks without images, or lacks a folder.
             MisMatchError: If an image and its mask differ in size.
         """
-        if self.root.is_dir() and any(self.root.iterdir()):
-            logger.info("Found the dataset.")
-            if (counts := count_samples(self.root)) != OFFICIAL_COUNTS:
-                logger.warning(
-                    "'%s' is not the whole KolektorSDD2 data set: %s. Figures on it compare with no others.",
-                    self.root,
-                    _difference(counts),
-                )
-        else:
+        if is_missing(self.root):
             download_archive(DOWNLOAD_INFO.url, self.root, checksum=self.checksum, check=check_official)
+            return
+        logger.info("Found the dataset.")
+        if (counts := count_samples(self.root)) != OFFICIAL_COUNTS:
+            logger.warning(
+                "'%s' is not the whole KolektorSDD2 data set: %s. Figures on it compare with no others.",
+                self.root,
+                _difference(counts),
+            )
 
     def _setup(self, _stage: str | None = None) -> None:
         self.train_data = KolektorSDD2Dataset(root=self.root, split=Split.TRAIN)

@@ -11,8 +11,6 @@ Layout of MVTec AD plus a ``val`` split with images of its own, so that threshol
 import hashlib
 import json
 import logging
-import shutil
-import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from torchvision.transforms.v2 import Transform
 from tqdm import tqdm
 
 from anomalib_ear.data import parts, surfaces
+from anomalib_ear.data.download import PARTIAL, is_missing, preparation, put_in_place
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +109,10 @@ def _write_images(folder: Path, category: str, seed: int) -> None:
 def _manifest(folder: Path, category: str, seed: int) -> dict[str, object]:
     """Describe what should be in a category's folder, with a checksum of the PNG files that are there."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.png"), key=lambda path: path.relative_to(folder).as_posix()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    names = [path.relative_to(folder) for path in folder.rglob("*.png")]
+    # Without those of a run that is under way, or was killed.
+    for name in sorted(name.as_posix() for name in names if not name.parts[0].endswith(PARTIAL)):
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
     counts = {split: dict(labels) for split, labels in COUNTS[category].items()}
     return {
         "generator_version": GENERATOR_VERSION,
@@ -131,7 +132,7 @@ def is_complete(folder: Path, category: str, seed: int) -> bool:
     Raises:
         ValueError: If the folder holds anything else; nothing of it is touched.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if is_missing(folder):
         return False
     expected = _manifest(folder, category, seed)
     try:
@@ -155,7 +156,7 @@ def is_complete(folder: Path, category: str, seed: int) -> bool:
 def generate_category(root: Path, category: str, seed: int) -> Path:
     """Make sure that a category is on disk, generating it if it is not.
 
-    Images are written into a hidden sibling folder, which is renamed when it is whole.
+    Images are written into a hidden folder, which is renamed when it is whole.
 
     Args:
         root: Root of the data set; it is created if needed.
@@ -171,28 +172,24 @@ def generate_category(root: Path, category: str, seed: int) -> Path:
     """
     _check_category(category)
     _check_seed(seed)
-    folder, partial = root / category, root / f".{category}.{uuid.uuid4().hex}.partial"
+    folder = root / category
     if is_complete(folder, category, seed):
         logger.info("Found the dataset.")
         return folder
     try:
-        partial.mkdir(parents=True)
-        _write_images(partial, category, seed)
-        manifest = json.dumps(_manifest(partial, category, seed), indent=2)
-        (partial / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
-        # A run beside this one may have finished first; its images are the same.
-        if not is_complete(folder, category, seed):
-            if folder.exists():
-                folder.rmdir()  # an empty folder; on Windows it would block the renaming
-            partial.rename(folder)
+        with preparation(folder) as partial:
+            _write_images(partial, category, seed)
+            manifest = json.dumps(_manifest(partial, category, seed), indent=2)
+            (partial / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+            # A run beside this one may have finished first; its images are the same.
+            if not is_complete(folder, category, seed):
+                put_in_place(partial, folder)
     except OSError as error:
         msg = (
             f"cannot write the SurfaceDemo images to '{folder}': {error}. "
             "Choose a root that can be written to (--data.root)."
         )
         raise OSError(msg) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -19,6 +19,9 @@ from anomalib_ear.data.masks import keep_thin_defects
 from anomalib_ear.data.reading import read_image
 from anomalib_ear.data.surfaces import DEFECTS
 
+# Height and width in pixels, at least: defects are drawn in proportion, and on smaller images fall between the pixels.
+_MIN_SIDE = 16
+
 
 class SyntheticDefectDataset(AnomalibDataset):
     """Good images; half of them, chosen at random, get a defect drawn on them when they are read.
@@ -26,7 +29,7 @@ class SyntheticDefectDataset(AnomalibDataset):
     Which images, and kind, place and shape of each defect, depend on the seed and on the order of the images alone.
 
     Args:
-        dataset: Good images only; at least two.
+        dataset: Good images only; at least two, of 16 x 16 pixels or more.
         seed: Seed of the defects, 0 or more. Defaults to ``0``.
 
     Raises:
@@ -55,10 +58,21 @@ class SyntheticDefectDataset(AnomalibDataset):
         self.samples = samples
 
     def __getitem__(self, index: int) -> ImageItem:
-        """Read an image, draw its defect, and augment both."""
+        """Read an image, draw its defect, and augment both.
+
+        Raises:
+            OSError: If the image cannot be read; names it.
+            ValueError: If what it holds is not one photograph, or too small a one; names it.
+        """
         sample = self.samples.iloc[index]
         image = cast("torch.Tensor", read_image(sample.image_path, as_tensor=True))  # (3, H, W)
         height, width = image.shape[-2:]
+        if min(height, width) < _MIN_SIDE:
+            msg = (
+                f"'{sample.image_path}' has {width} x {height} pixels: defects are drawn on {_MIN_SIDE} x {_MIN_SIDE} "
+                "or more."
+            )
+            raise ValueError(msg)
         mask = torch.zeros(height, width, dtype=torch.uint8)
         if sample.label_index == LabelName.ABNORMAL:
             rng = np.random.default_rng([self.seed, index % len(self)])

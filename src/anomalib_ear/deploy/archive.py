@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pyarrow import fs, parquet
 
 from anomalib_ear.deploy.command import say_left_out
-from anomalib_ear.deploy.photographs import as_text, find
+from anomalib_ear.deploy.photographs import Found, Search, as_one_line, as_text, find
 from anomalib_ear.deploy.scores import check_run
 from anomalib_ear.images import SUFFIXES
 
@@ -75,7 +75,6 @@ class Archive:
 
     def __init__(self, source: str) -> None:
         self._files, self.root = file_system(source)
-        self._is_uri = "://" in source
         self.unreachable: list[str] = []
         self.is_local = isinstance(self._files, fs.LocalFileSystem)
         if self._files.get_file_info(self.root).type != fs.FileType.Directory:
@@ -83,26 +82,48 @@ class Archive:
             raise NotADirectoryError(msg)
 
     def photographs(self) -> Iterator[Entry]:
-        """List the photographs: a folder as ``infer`` searches it, a URI without opening any file.
+        """List the photographs: a folder of this machine as ``infer`` searches it, another without opening any file.
+
+        Says what else was there.
 
         Raises:
             FileNotFoundError: If there is none.
+            OSError: If a remote folder cannot be listed.
+            ValueError: If a name in a remote folder is not UTF-8; names the folder.
         """
-        if not self._is_uri:
+        if self.is_local:
             found = find(self.root)
             self.unreachable = found.unreachable
             say_left_out(found)
             for name, file in found.files.items():
                 yield Entry(as_text(name), *_size_and_time(file))
             return
-        folders = [self.root]
+        search, folders, is_empty = Search(), [self.root], True
         while folders:
-            for entry in self._files.get_file_info(fs.FileSelector(folders.pop())):
+            for path, entry in self._list(folders.pop()):
+                suffix = Path(path).suffix.lower()
                 if entry.type == fs.FileType.Directory:
-                    folders.append(entry.path)
-                elif Path(entry.path).suffix.lower() in SUFFIXES:
+                    folders.append(path)
+                elif suffix not in SUFFIXES:
+                    search.others[suffix] += 1
+                elif entry.type != fs.FileType.File:
+                    search.unreachable[f"{as_one_line(path)} is neither file nor folder"] = None
+                else:
+                    is_empty = False
                     time = None if entry.mtime_ns is None else entry.mtime_ns // 1000
-                    yield Entry(entry.path.removeprefix(self.root).lstrip("/"), entry.size, time)
+                    yield Entry(path.removeprefix(self.root).lstrip("/"), entry.size, time)
+        self.unreachable = [*search.unreachable]
+        say_left_out(Found({}, search.left_out(), self.unreachable))
+        if is_empty:
+            msg = f"no photographs ({', '.join(sorted(SUFFIXES))}) in {self.root}: give a folder with some."
+            raise FileNotFoundError(msg)
+
+    def _list(self, folder: str) -> list[tuple[str, fs.FileInfo]]:
+        try:
+            return [(entry.path, entry) for entry in self._files.get_file_info(fs.FileSelector(folder))]
+        except UnicodeDecodeError as error:
+            msg = f"folder {folder} has a name that is not UTF-8: rename that file ({error})."
+            raise ValueError(msg) from error
 
     @contextmanager
     def file(self, path: str, folder: Path) -> Iterator[Path]:
@@ -117,7 +138,7 @@ class Archive:
                 none, as for a time-out.
         """
         if self.is_local:
-            yield Path(self.root, path if self._is_uri else _from_text(path))
+            yield Path(self.root, _from_text(path))
             return
         copy = folder / f"{blake2b(path.encode(), digest_size=8).hexdigest()}{Path(path).suffix}"
         try:
@@ -189,11 +210,7 @@ class Table:
     def list(self, photographs: Iterator[Entry]) -> NDArray[np.int64]:
         """Write down which photographs there are; returns their ids, sorted."""
         ids: list[NDArray[np.int64]] = []
-        first = next(photographs, None)
-        if first is None:
-            msg = "no photographs at --input: give a folder with some."
-            raise FileNotFoundError(msg)
-        photographs = chain([first], photographs)
+        photographs = chain([next(photographs)], photographs)  # where there is none, before there is an output
         self.files.create_dir(self._root)
         with parquet.ParquetWriter(self.listing, _PHOTOGRAPHS, filesystem=self.files) as writer:
             while chunk := list(islice(photographs, _CHUNK)):
@@ -222,7 +239,11 @@ class Table:
 def file_system(place: str) -> tuple[fs.FileSystem, str]:
     """Return the file system and the path in it of a folder or URI."""
     if "://" in place:
-        files, path = fs.FileSystem.from_uri(place)
+        try:
+            files, path = fs.FileSystem.from_uri(place)
+        except UnicodeDecodeError as error:
+            msg = f"the path in {place} is not UTF-8, so that no URI names it: give the folder itself."
+            raise ValueError(msg) from error
         return files, path.rstrip("/")
     return fs.LocalFileSystem(), str(Path(place).resolve())
 

@@ -114,6 +114,9 @@ def bulk(
         Exit status: 0, or 1 if a photograph could not be scored.
     """
     check_output(output)
+    if not input.strip():  # which would be the working directory
+        msg = "--input is empty: give a folder, or the URI of one."
+        raise ValueError(msg)
     DeployedModel(model, "throughput", precision, threshold)  # says what is wrong with it before anything is begun
     source, output = (place if "://" in place else str(Path(place).resolve()) for place in (input, output))
     archive = Archive(source)
@@ -202,9 +205,12 @@ def _row(result: Prediction | Exception) -> dict[str, Any]:
         MemoryError: The same.
     """
     if isinstance(result, Exception):
-        if isinstance(result, MemoryError) or getattr(result, "errno", None) not in _ITS_OWN:
-            raise result
-        return {"error": " ".join(str(result).split())}
+        text = " ".join((str(result) or repr(result)).split())
+        # No subclass: `main` finds the name in what Ray says.
+        kind = MemoryError if isinstance(result, MemoryError) else OSError
+        if kind is MemoryError or getattr(result, "errno", None) not in _ITS_OWN:
+            raise kind(text) from result
+        return {"error": text}
     return {"raw_score": result.raw_score, "normalised_score": result.score, "label": result.label}
 
 

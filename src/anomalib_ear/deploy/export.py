@@ -20,7 +20,7 @@ import onnx
 import openvino
 import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.deploy import CompressionType
+from anomalib.deploy import CompressionType, ExportType
 from anomalib.pre_processing import PreProcessor
 from torch import Tensor, nn
 from torch.export import Dim
@@ -109,6 +109,7 @@ class EarExportMixin(ExportMixin):
         """Export as anomalib does, by default as one file of opset 18, which needs no down-conversion.
 
         Raises:
+            OSError: If it cannot be written; names it, and leaves a model that was there as it was.
             ValueError: If the model is not trained.
         """
         self.insist_on_training()
@@ -118,16 +119,17 @@ class EarExportMixin(ExportMixin):
             shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
             kwargs.setdefault("dynamic_shapes", (shapes,))
         defaults = {"opset_version": 18, "external_data": False, "verbose": False}
-        self.model.checks_images = False  # the host tries 32 x 32 pixels
-        try:
-            with only_warnings(*VERBOSE_LOGGERS):
-                path: Path = super().to_onnx(export_root, model_file_name, input_size, **defaults | kwargs)
-        finally:
-            self.model.checks_images = True
-        model = onnx.load(path)
-        for name, value in describe(self.post_processor, self.model.calibration_images).items():
-            model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
-        onnx.save(model, path)
+        path = _path(export_root, ExportType.ONNX, f"{model_file_name}.onnx")
+        with _replacing(path) as folder:
+            self.model.checks_images = False  # the host tries 32 x 32 pixels
+            try:
+                with only_warnings(*VERBOSE_LOGGERS):
+                    model = onnx.load(super().to_onnx(folder, model_file_name, input_size, **defaults | kwargs))
+            finally:
+                self.model.checks_images = True
+            for name, value in describe(self.post_processor, self.model.calibration_images).items():
+                model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
+            onnx.save(model, folder / path.name)
         _tell(path)
         return path
 
@@ -148,6 +150,7 @@ class EarExportMixin(ExportMixin):
         images, and keep the statistics and thresholds of another precision.
 
         Raises:
+            OSError: If it cannot be written; names it, and leaves a model that was there as it was.
             ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule, with one that splits
                 otherwise than the training's, or with a pre-processing that is not one resize, or for ``INT8_ACQ``,
                 which chooses by test images.
@@ -158,6 +161,7 @@ class EarExportMixin(ExportMixin):
             raise ValueError(msg)
         arguments = {"compression_type": compression_type, "datamodule": datamodule} | kwargs
         trained = self.model, self.post_processor
+        path = _path(export_root, ExportType.OPENVINO, f"{model_file_name}.xml")
         with without_resize(self.pre_processor) as size:
             if compression_type == CompressionType.INT8_PTQ:
                 if datamodule is None or size is None or not isinstance(self.pre_processor, PreProcessor):
@@ -168,27 +172,23 @@ class EarExportMixin(ExportMixin):
                 arguments["datamodule"] = images  # the host passes them on to `_compress_ov_model`
                 self.model, self.post_processor = recalibrate(*trained, images, size)
             try:
-                # The ONNX model in between is gone when this is done. OpenVINO before 2026.2 looks whether it is one of
-                # torch.export's, which says by a traceback that it is not.
-                with only_warnings(__name__), only_warnings("torch.export", least=logging.ERROR):
-                    path: Path = super().to_openvino(export_root, model_file_name, size or input_size, **arguments)
-                description = describe(self.post_processor, self.model.calibration_images)
+                with _replacing(path) as folder:
+                    # The ONNX model in between is gone when this is done. OpenVINO before 2026.2 looks whether it is
+                    # one of torch.export's, which says by a traceback that it is not.
+                    with only_warnings(__name__), only_warnings("torch.export", least=logging.ERROR):
+                        plain: Path = super().to_openvino(folder, model_file_name, size or input_size, **arguments)
+                    model = openvino.Core().read_model(plain)
+                    vectorise_logarithms(model)
+                    if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
+                        model = resize_first(model, input_size)
+                    for name, value in describe(self.post_processor, self.model.calibration_images).items():
+                        model.set_rt_info(value, [METADATA, name])
+                    for _ in range(2):  # the second time with the digest of what the first one wrote
+                        openvino.save_model(model, folder / path.name, compress_to_fp16=False)
+                        model.set_rt_info(sha256((folder / path.name).with_suffix(".bin")), [METADATA, WEIGHTS])
                 _warn_of_threshold(self.post_processor)
             finally:
                 self.model, self.post_processor = trained
-        model = openvino.Core().read_model(path)
-        vectorise_logarithms(model)
-        if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
-            model = resize_first(model, input_size)
-        for name, value in description.items():
-            model.set_rt_info(value, [METADATA, name])
-        # In the same folder, and then replaced: the old file is in use until the new one is written.
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            for _ in range(2):  # the second time with the digest of what the first one wrote
-                openvino.save_model(model, Path(folder, path.name), compress_to_fp16=False)
-                model.set_rt_info(sha256(Path(folder, path.name).with_suffix(".bin")), [METADATA, WEIGHTS])
-            for suffix in (".bin", ".xml"):
-                Path(folder, path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
         _tell(path, path.with_suffix(".bin"))
         return path
 
@@ -247,6 +247,41 @@ class EarExportMixin(ExportMixin):
             raise ValueError(msg)
         if warning:
             logger.warning("--data differs from the training's: %s.", warning)
+
+
+def _path(export_root: Path | str, kind: ExportType, name: str) -> Path:
+    """Return where the host writes an export."""
+    return Path(export_root, "weights", kind.value, name)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Write a model apart, and only when it is whole in the place of the one that is there, which may be in use.
+
+    Args:
+        path: The model's file.
+
+    Yields:
+        Folder on the same disk. In the end its files go where the path is, that of the path's name last; what is in
+        its subfolders is gone.
+
+    Raises:
+        OSError: If the model cannot be written; names it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.part") as folder:
+            yield Path(folder)
+            files = [file for file in Path(folder).iterdir() if file.is_file()]
+            for file in sorted(files, key=lambda file: file.name == path.name):
+                file.replace(path.with_name(file.name))
+    except (OSError, RuntimeError) as error:
+        # Of a full disk Python says what, but not where, and OpenVINO neither.
+        is_system = error.strerror is not None if isinstance(error, OSError) else "iostream" in str(error)
+        if not is_system or getattr(error, "filename", None) is not None:
+            raise
+        msg = f"cannot write {path} ({error}): is the disk full?"
+        raise OSError(msg) from error
 
 
 def _tell(*files: Path) -> None:

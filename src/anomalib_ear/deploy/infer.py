@@ -178,28 +178,29 @@ class _Inspection:
         """Bring the table up to what was found of a photograph."""
         if isinstance(result, CannotWriteError):
             raise result
-        digest = arrival.digest
-        is_replaced = digest is not None and result is not None
-        # Errors of the system have a number, those of what a file holds do not.
-        may_pass = isinstance(result, OSError) and result.errno not in (None, errno.ENOENT)
-        if isinstance(result, Exception):
-            if not (may_pass and arrival.file in self._tried_again):  # once, however often it is tried
-                _not_scored(arrival.file, result)
-            if may_pass:
-                self._tried_again.add(arrival.file)
-            if may_pass or isinstance(result, FileNotFoundError):
-                is_replaced = False  # it cannot be reached, and nobody knows that it has changed
-            elif is_replaced:
-                self.line.remove_pictures(arrival.name)
-        if is_replaced:
-            self.table.drop({as_text(arrival.name)})
-            digest = None
-        if isinstance(result, Scores):
+        is_told = arrival.file in self._tried_again
+        self._tried_again.discard(arrival.file)
+        if result is None:  # its row still holds
+            watch.done(arrival, arrival.digest)
+        elif isinstance(result, Scores):
+            if arrival.digest is not None:
+                self.table.drop({as_text(arrival.name)})
             self._append(result)
-            digest = result.digest
-        if not may_pass:
-            self._tried_again.discard(arrival.file)
-        watch.done(arrival, digest, failed=isinstance(result, Exception), again=may_pass)
+            watch.done(arrival, result.digest)
+        elif _may_pass(result):  # its row stays: nobody knows that it has changed
+            self._tried_again.add(arrival.file)
+            if not is_told:  # once, however often it is tried
+                _not_scored(arrival.file, result)
+            watch.done(arrival, arrival.digest, failed=True, again=True)
+        elif isinstance(result, FileNotFoundError):  # its row stays too
+            _not_scored(arrival.file, result)
+            watch.done(arrival, arrival.digest, failed=True)
+        else:
+            _not_scored(arrival.file, result)
+            if arrival.digest is not None:
+                self.line.remove_pictures(arrival.name)
+                self.table.drop({as_text(arrival.name)})
+            watch.done(arrival, None, failed=True)
 
     def _append(self, scores: Scores) -> None:
         """Append a row."""
@@ -222,9 +223,15 @@ class _Inspection:
             say(f"  {text}", sys.stderr)
 
 
+def _may_pass(error: Exception) -> bool:
+    """Return whether the system failed, and not the photograph: a drive does not answer, or memory is short."""
+    # Errors of the system have a number, those of what a file holds do not.
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in {None, errno.ENOENT})
+
+
 def _not_scored(file: Path, error: Exception) -> str:
     """Say that a photograph has no score; returns its path and the reason."""
-    text = f"{file}: {' '.join(str(error).split())}"
+    text = f"{file}: {' '.join((str(error) or repr(error)).split())}"
     tqdm.write(f"not scored: {as_one_line(text)}", file=sys.stderr)
     return text
 

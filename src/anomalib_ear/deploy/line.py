@@ -18,11 +18,14 @@ from tqdm import tqdm
 
 from anomalib_ear.deploy.drift import measure
 from anomalib_ear.deploy.files import sha256
-from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, save, small_copy
+from anomalib_ear.deploy.pictures import CannotWriteError, heat_map, is_ours, picture_path, remove, save, small_copy
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction
 from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.watching import Arrival
 from anomalib_ear.images import read_image
+
+# How the names of pictures end, by their kind; JPEG is written ten times as fast as PNG.
+_ENDINGS = {"heat_maps": "_heat.jpg", "anomaly_maps": ".png"}
 
 
 class Scores(NamedTuple):
@@ -53,13 +56,14 @@ class Line:
 
     def __init__(self, model: DeployedModel, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
         self.model, self.output = model, output
-        self.heat_maps, self.anomaly_maps = heat_maps, anomaly_maps
+        self.heat_maps = heat_maps
+        self._is_on = {"heat_maps": heat_maps, "anomaly_maps": anomaly_maps}
 
     def run(self, files: dict[Path, Path]) -> Generator[tuple[Path, Scores | Exception]]:
         """Yield scores in the order of the files, or why there are none.
 
         Raises:
-            CannotWriteError: If a picture cannot be written.
+            CannotWriteError: If a picture cannot be written or removed.
         """
         with closing(in_order(self._score, files.items(), self.model.num_threads)) as results:
             for name, result in zip(files, results, strict=True):
@@ -91,21 +95,17 @@ class Line:
         photograph = small_copy(pixels) if self.heat_maps else None
         del pixels  # many times larger than what is needed of it
         prediction = self.model.infer(image)
-        paths = self.pictures(name)
-        if self.anomaly_maps:
+        paths = self._pictures(name)
+        for kind, path in paths.items():
+            if not self._is_on[kind]:
+                remove(path)  # of a run with other options: it shows what the photograph may have been
+        if self._is_on["anomaly_maps"]:
             levels = (prediction.anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
             save(Image.fromarray(levels), paths["anomaly_maps"])
         if photograph is not None:
             picture = heat_map(photograph, prediction.anomaly_map, prediction.score, self.model.threshold)
             save(picture, paths["heat_maps"])
         return Scores(name, prediction, digest, measure(image))
-
-    def pictures(self, name: Path) -> dict[str, Path]:
-        """Return where a photograph's pictures are written, by their kind."""
-        endings = {"heat_maps": "_heat.jpg"} if self.heat_maps else {}  # ten times as fast as PNG
-        if self.anomaly_maps:
-            endings["anomaly_maps"] = ".png"
-        return {kind: picture_path(self.output / kind, name, ending) for kind, ending in endings.items()}
 
     def changed(self, files: dict[Path, Path], digests: Mapping[Path, str]) -> set[Path]:
         """Return which of the files that were scored must be scored again.
@@ -130,12 +130,20 @@ class Line:
     def _is_same(self, name: Path, file: Path, digest: str) -> bool:
         """Return whether a photograph has this content and its pictures."""
         try:
-            return sha256(file) == digest and all(map(is_ours, self.pictures(name).values()))
-        except OSError:
+            is_same = sha256(file) == digest
+        except (OSError, MemoryError):
             return False  # scoring it says why
+        return is_same and all(is_ours(path) for kind, path in self._pictures(name).items() if self._is_on[kind])
 
     def remove_pictures(self, name: Path) -> None:
-        """Remove a photograph's pictures."""
-        for path in self.pictures(name).values():
-            if is_ours(path):
-                path.unlink()
+        """Remove a photograph's pictures, also those that a run with other options wrote.
+
+        Raises:
+            CannotWriteError: If one cannot be removed.
+        """
+        for path in self._pictures(name).values():
+            remove(path)
+
+    def _pictures(self, name: Path) -> dict[str, Path]:
+        """Return where a photograph's pictures of each kind are, if there are any."""
+        return {kind: picture_path(self.output / kind, name, ending) for kind, ending in _ENDINGS.items()}

@@ -105,13 +105,14 @@ class Search:
     Attributes:
         unreachable: Folders and files that cannot be reached, in words, each once.
         written: Pictures that the line wrote.
+        others: How many files there are of each other suffix, in lower case.
     """
 
     def __init__(self) -> None:
         self.unreachable: dict[str, None] = {}
         self.written: list[Path] = []
+        self.others: Counter[str] = Counter()
         self._folders_left_out: dict[str, None] = {}
-        self._others: Counter[str] = Counter()
 
     def match(self, folder: Path, pattern: tuple[str, ...]) -> Iterator[Path]:
         """Yield what matches a pattern under a folder; ``**`` stands for any number of folders."""
@@ -136,7 +137,7 @@ class Search:
             kind = _kind(path)
             if path.suffix.lower() not in SUFFIXES:
                 if kind != _UNREACHABLE:  # which is noted
-                    self._others[path.suffix.lower() or "without suffix"] += 1
+                    self.others[path.suffix.lower()] += 1
             elif kind not in {stat.S_IFREG, _UNREACHABLE}:
                 self._note(self.unreachable, path, "is neither file nor folder")
             elif is_ours(path):
@@ -153,7 +154,8 @@ class Search:
 
     def left_out(self) -> list[str]:
         """Say which folders and files were left out; ``written`` has those that the line wrote."""
-        counted = [f"{count} {kind}" for kind, count in sorted(self._others.items())]
+        kinds = sorted((suffix or "without suffix", count) for suffix, count in self.others.items())
+        counted = [f"{count} {kind}" for kind, count in kinds]
         return [*self._folders_left_out, *([f"no photographs: {', '.join(counted)}"] if counted else [])]
 
     @staticmethod

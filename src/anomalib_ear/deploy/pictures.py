@@ -44,7 +44,7 @@ _DIGEST_LENGTH = 16
 
 
 class CannotWriteError(OSError):
-    """A picture cannot be written, and the next ones would fail too."""
+    """A picture cannot be written or removed, and the next ones would fail too."""
 
 
 def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: float, threshold: float) -> Image.Image:
@@ -196,7 +196,7 @@ def save(picture: Image.Image, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not is_ours(path):
             raise FileExistsError(errno.EEXIST, "another file is there, move it away")
-        replace(path, data.getvalue())
+        replace(path, data.getvalue(), is_durable=False)  # it can be drawn again
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}."
         raise CannotWriteError(msg) from error
@@ -225,6 +225,16 @@ def _shortened(name: str, room: int) -> str:
     data = os.fsencode(name)
     digest = hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH]
     return f"{data[: room - _DIGEST_LENGTH - 1].decode(errors='ignore')}~{digest}"
+
+
+def remove(path: Path) -> None:
+    """Remove a picture, if it is there and the line's own."""
+    try:
+        if is_ours(path):
+            path.unlink()
+    except OSError as error:
+        msg = f"cannot remove {path}: {error.strerror}."
+        raise CannotWriteError(msg) from error
 
 
 def is_ours(path: Path) -> bool:

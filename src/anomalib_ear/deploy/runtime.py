@@ -65,7 +65,7 @@ class DeployedModel:
         precision: Precision of the arithmetic, ``"f32"``, ``"bf16"`` or ``"f16"``; ``None`` for the one that scores and
             thresholds were made with.
         threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
-        cores: How many cores it may use, where others compute too; ``None`` for all.
+        cores: How many cores it may use, at least 1, where others compute too; ``None`` for all.
 
     Attributes:
         threshold: As given.
@@ -78,7 +78,7 @@ class DeployedModel:
 
     Raises:
         FileNotFoundError: If there is no such file, or its weights are missing.
-        ValueError: If it is not an anomaly model, or an argument is outside its range.
+        ValueError: If it is not an anomaly model, or an argument is none of those allowed.
     """
 
     def __init__(
@@ -90,6 +90,11 @@ class DeployedModel:
         cores: int | None = None,
     ) -> None:
         check_threshold(threshold)
+        _check_choice("hint", hint, ("throughput", "latency"))
+        _check_choice("precision", precision, (None, "f32", "bf16", "f16"))
+        if cores is not None and not (isinstance(cores, int | np.integer) and cores >= 1):
+            msg = f"cores must be a whole number from 1 on, or None for all, got {cores!r}."
+            raise ValueError(msg)
         path = Path(path)
         model = read_model(path)
         self.threshold = threshold
@@ -239,10 +244,16 @@ def check_threshold(threshold: float) -> None:
     """Refuse a threshold that no score can be compared with.
 
     Raises:
-        ValueError: If it is not in [0, 1].
+        ValueError: If it is no number in [0, 1].
     """
-    if not 0 <= threshold <= 1:
-        msg = f"threshold must lie in [0, 1], got {threshold}; 0.5 is the trained one."
+    if not (isinstance(threshold, float | int | np.floating | np.integer) and 0 <= threshold <= 1):
+        msg = f"threshold must lie in [0, 1], got {threshold!r}; the number 0.5 is the trained one."
+        raise ValueError(msg)
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        msg = f"{name} must be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}, got {value!r}."
         raise ValueError(msg)
 
 

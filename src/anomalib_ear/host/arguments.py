@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
@@ -20,10 +21,10 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         arguments: All of the constructor's, by name.
 
     Raises:
-        TypeError: If a number is of another kind, or the variation neither a truth value nor strengths by name.
+        TypeError: If an argument is of another kind; names it.
         ValueError: If a number is outside its range; names the argument.
     """
-    _check_numbers(arguments)
+    _check_kinds(arguments)
     size, rate, seed, epochs = (arguments[name] for name in ("image_size", "learning_rate", "seed", "max_epochs"))
     if size is not None and not (
         isinstance(size, Sequence)
@@ -46,11 +47,16 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         raise TypeError(msg)
 
 
-def _check_numbers(arguments: dict[str, Any]) -> None:
-    """Refuse text, truth values, and fractions where a whole number is asked for."""
-    if not isinstance(arguments["channels"], Sequence | None):
-        msg = f"channels must be a list of whole numbers, or null for the default, got {arguments['channels']!r}."
-        raise TypeError(msg)
+def _check_kinds(arguments: dict[str, Any]) -> None:
+    """Refuse what is no list, text or number where one is asked for, and fractions for a whole number."""
+    for name, word in (("channels", "whole numbers"), ("skip_gates", "true and false")):
+        if isinstance(value := arguments[name], str) or not isinstance(value, Sequence | None):
+            msg = f"{name} must be a list of {word}, or null for the default, got {value!r}."
+            raise TypeError(msg)
+    for name in ("space", "masking"):
+        if not isinstance(arguments[name], str | Path):
+            msg = f"{name} must be text, got {arguments[name]!r}."
+            raise TypeError(msg)
     whole = {name: arguments[name] for name in ("seed", "max_epochs", "mosaic_size")}
     whole |= {f"channels[{index}]": each for index, each in enumerate(arguments["channels"] or ())}
     real = {name: arguments[name] for name in ("learning_rate", "excised_share", "backbone_scale")}

@@ -37,7 +37,7 @@ from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export, share_run_folder
 from anomalib_ear.host.report import ReportCallback
-from anomalib_ear.host.training import TrainingCallback, check_trainer, is_ending, limit_epochs, one_cycle, progress
+from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, may_be_kept, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
 from anomalib_ear.method.model import EarModel, build_model
@@ -243,19 +243,19 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         schedule.base_lrs = [self.hparams["learning_rate"]]
         schedule.optimizer.param_groups[0]["lr"] = schedule.base_lrs[0] * schedule.lr_lambdas[0](schedule.last_epoch)
 
-    def calibrate(self, *, last: bool = True) -> bool:
+    def calibrate(self, *, full: bool = True) -> bool:
         """Calibrate by all training images, and tell whether it was needed.
 
         The order of the training images and the skips that are off do not depend on how often this is done.
 
         Args:
-            last: Whether no later epoch follows. Else each image is calibrated by twice at most: copies take time.
+            full: Whether by all copies of each image. Else it comes twice at most: copies take time.
         """
         if self.model.is_calibrated:
             return False
         images = self._calibration_images()
         copies = self.model.calibration_copies(len(images))
-        if not last:
+        if not full:
             copies = min(copies, 2)
         with torch.random.fork_rng(devices=[]):
             scores = compute_once(
@@ -268,7 +268,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
         super().on_save_checkpoint(checkpoint)
-        if self.calibrate(last=is_ending(self.trainer) or not self.trainer.is_last_batch):
+        if self.calibrate(full=may_be_kept(self.trainer) or not self.trainer.is_last_batch):
             checkpoint["state_dict"] = self.trainer.strategy.lightning_module_state_dict()
 
     def _calibration_images(self) -> "Subset[Any]":
@@ -302,6 +302,15 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if self._architecture() != before:  # else an optimizer may hold the parameters already
             self.model = self._build().to(self.device)
         self._set_gates()
+        is_fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        trained = tuple(checkpoint["state_dict"]["model.calibrated_gates"].tolist())
+        if trained != self.model.unet.gates and not is_fitting:
+            logger.warning(
+                "With other skip_gates than in training the anomaly map is calibrated anew, by %d of the training "
+                "images. The threshold stays that of training, which more or fewer good parts may exceed now: judge "
+                "it by good photographs, or train with these gates.",
+                len(checkpoint["state_dict"]["model.calibration_images"]),
+            )
         self._has_weights = True
         self._is_resumed = checkpoint["global_step"] > 0  # not what a callback saved before its trials
         self._first_epoch, self._seeded_epoch = checkpoint["epoch"] + self._is_resumed, None

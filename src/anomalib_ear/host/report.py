@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch import Callback, Trainer
@@ -20,7 +20,10 @@ from anomalib_ear.deploy.scores import COLUMNS, as_row, encode
 from anomalib_ear.host.post_processing import EarPostProcessor
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from anomalib.data import ImageBatch
+    from torch.utils.data import DataLoader
 
     from anomalib_ear.host.lightning_model import Ear
 
@@ -41,6 +44,18 @@ class ReportCallback(Callback):
         """Begin a table."""
         del trainer, pl_module, stage
         self._rows.clear()
+
+    def on_train_end(self, trainer: Trainer, pl_module: Ear) -> None:  # type: ignore[override]
+        """Say so if calibration could not hold all training images."""
+        count = len(cast("Sized", cast("DataLoader[Any]", trainer.train_dataloader).dataset))
+        held = len(pl_module.model.calibration_indices(count))
+        if held < count and trainer.is_global_zero:
+            logger.warning(
+                "Anomaly map and threshold rest on %d of %d training photographs, evenly spaced: calibration has no "
+                "memory for more of this size. Smaller images (--model.image_size) leave room for more of them.",
+                held,
+                count,
+            )
 
     def on_test_batch_end(  # type: ignore[override]  # as in anomalib, whose steps return batches
         self,

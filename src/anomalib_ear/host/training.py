@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging, Timer, WeightAveraging
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    Timer,
+    WeightAveraging,
+)
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_ear.host.checks import check_photographs
@@ -69,7 +75,7 @@ class TrainingCallback(Callback):
         """Calibrate before thresholds are taken; outside training insist that it was done."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._validated_step = trainer.global_step
-            pl_module.calibrate(last=is_ending(trainer))
+            pl_module.calibrate(full=may_be_kept(trainer))
         else:
             pl_module.insist_on_training()
 
@@ -137,10 +143,16 @@ def check_trainer(trainer: Trainer) -> None:
         raise ValueError(msg)
 
 
-def is_ending(trainer: Trainer) -> bool:
-    """Tell whether training ends with the present epoch, as far as is known."""
+def may_be_kept(trainer: Trainer) -> bool:
+    """Tell whether what the present epoch leaves may be the trained model.
+
+    That is so if training ends with it, or if its validation decides whether it does or which checkpoint is the best.
+    """
     epochs = trainer.current_epoch + 1
-    return epochs == trainer.max_epochs or (trainer.should_stop and epochs >= (trainer.min_epochs or 0))
+    if epochs == trainer.max_epochs or (trainer.should_stop and epochs >= (trainer.min_epochs or 0)):
+        return True
+    every = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+    return any(isinstance(each, EarlyStopping | ModelCheckpoint) and each.monitor is not None for each in every)
 
 
 def limit_epochs(trainer: Trainer) -> bool:

@@ -86,7 +86,12 @@ class EarVisualizer(ImageVisualizer):
                 dataset_name=getattr(datamodule, "name", None),
                 category=getattr(datamodule, "category", None),
             )
-            picture.save(self._reserve(filename, Path(path), output_dir))
+            file = self._reserve(filename, Path(path), output_dir)
+            try:
+                picture.save(file)
+            except OSError as error:  # that of a full disk names no file
+                msg = f"cannot write {file}: {error.strerror or error}."
+                raise OSError(msg) from error
 
     def _reserve(self, picture: Path, image: Path, output_dir: Path) -> Path:
         """Return a name for the picture of an image that no other image of the run has.

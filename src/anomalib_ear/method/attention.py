@@ -182,7 +182,9 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise ValueError(_unusable(file, "it is not a readable safetensors file")) from error
-    if metadata.get(_DIGEST_KEY) != digest(tensors):
+    if _DIGEST_KEY not in metadata:
+        raise ValueError(_unusable(file, "the command did not write it"))
+    if metadata[_DIGEST_KEY] != digest(tensors):
         raise ValueError(_unusable(file, "its tensors do not match the digest recorded in it"))
     return tensors, metadata
 

@@ -43,9 +43,9 @@ class Strengths(TypedDict, total=False):
     jpeg: float
 
 
-# A fifth to a half beyond what a line is to stand: 20 % of light, 5 % of colour, 5 grey levels of noise, a blur of 2
-# pixels, 6 % of the side, 5 degrees, JPEG's quality of 50. At that bound noise, blur and JPEG still have good parts
-# rejected; twice as far finds fewer defects. Chosen by good images alone.
+# A fifth to three fifths beyond what a line is to stand: 20 % of light, 5 % of colour, 5 grey levels of noise, a blur
+# of 2 pixels, 6 % of the side, 5 degrees, JPEG's quality of 50. At that bound noise, blur and JPEG still have good
+# parts rejected; twice as far finds fewer defects. Chosen by good images alone.
 DEFAULTS: Strengths = {
     "brightness": 0.3,
     "colour": 0.06,
@@ -84,8 +84,8 @@ class Variation(nn.Module):
                 msg = f"variation has {', '.join(DEFAULTS)}, but no {name!r}."
                 raise ValueError(msg)
             limit = _LIMITS[name]  # type: ignore[literal-required]
-            if not 0 <= strength <= limit:
-                msg = f"variation's {name} must be from 0 to {limit}, got {strength}."
+            if isinstance(strength, bool | str | None) or not 0 <= strength <= limit:
+                msg = f"variation's {name} must be from 0 to {limit}, got {strength!r}."
                 raise ValueError(msg)
         self.strengths: Strengths = {**DEFAULTS, **strengths}  # type: ignore[typeddict-item]
         shift, rotation, blur = (self.strengths[name] for name in ("shift", "rotation", "blur"))

@@ -37,7 +37,7 @@ def pretrain(
 
     Args:
         root: Folder that holds, or will hold, MNIST in torchvision's layout (root/MNIST/raw).
-        output: File to write, in safetensors format.
+        output: File to write, in safetensors format: NAME.safetensors.
         download: Fetch and unpack MNIST under root where it is missing.
         canvas: Height and width of a canvas in pixels, a multiple of 16, at least 96.
         digits: Times that a digit is on its canvas, at most.
@@ -54,14 +54,20 @@ def pretrain(
         Share of the test digits that are named rightly.
 
     Raises:
-        ValueError: If the canvas is smaller than 96 pixels, or not a multiple of 16.
+        ValueError: If the canvas is smaller than 96 pixels, or not a multiple of 16; if the larger end of a range is
+            first; or if the output has another suffix, or is a folder.
         FileNotFoundError: If MNIST is not under root.
+        OSError: If the output cannot be written, which is tried before the training.
     """
     if canvas < MIN_CANVAS or canvas % 16:  # the coarsest of five scales halves it four times
         msg = f"canvas must be a multiple of 16, at least {MIN_CANVAS} pixels, got {canvas}."
         raise ValueError(msg)
-    settings = CanvasSettings(canvas, digits, tuple(sorted(scale)), tuple(sorted(contrast)), noise, background)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    for name, (smallest, largest) in {"scale": scale, "contrast": contrast}.items():
+        if smallest > largest:
+            msg = f"{name} must have the smaller number first, got [{smallest}, {largest}]."
+            raise ValueError(msg)
+    settings = CanvasSettings(canvas, digits, scale, contrast, noise, background)
+    partial = _prepare(output)
     train_digits, labels = load_mnist(root, train=True, download=download)
     test_digits, test_labels = load_mnist(root, train=False)
     with torch.random.fork_rng():
@@ -93,8 +99,32 @@ def pretrain(
         "torch": torch.__version__,
         "anomalib_ear": __version__,
     }
-    write_weights(model.state_dict(), output, metadata)
+    try:
+        write_weights(model.state_dict(), partial, metadata)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
     return share
+
+
+def _prepare(output: Path) -> Path:
+    """Refuse an output that could not be written, or not be used, after the training.
+
+    Returns:
+        Where it is written, to be renamed when it is whole.
+
+    Raises:
+        OSError: If there is no permission or space; names the file.
+        ValueError: If it has another suffix, or is a folder.
+    """
+    if output.suffix != ".safetensors" or output.is_dir():
+        msg = f"output must be a file NAME.safetensors, got {str(output)!r}{', a folder' if output.is_dir() else ''}."
+        raise ValueError(msg)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f"{output.name}.part")
+    partial.touch()
+    partial.unlink()
+    return partial
 
 
 def main(args: list[str] | None = None) -> None:
@@ -105,7 +135,7 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(args)
     try:
         share = pretrain(**vars(options))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"test accuracy {share:.4f}; weights in {options.output}")
 

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
-from anomalib_ear.method.attention import SpatialAttention, merge_scales, read_weights
+from anomalib_ear.method.attention import SpatialAttention, merge_scales
 from anomalib_ear.method.precision import has_bfloat16
 from anomalib_ear.pretraining.canvas import CanvasSettings, SurfaceCanvas, clean_canvas
 
@@ -167,13 +167,6 @@ def mnist_checksum(root: Path) -> str:
     for file in sorted((Path(root) / "MNIST" / "raw").glob("*-ubyte")):
         sha.update(file.read_bytes())
     return sha.hexdigest()
-
-
-def load_classifier(file: Path) -> DigitClassifier:
-    """Return the classifier of a weights file in evaluation mode."""
-    model = DigitClassifier()
-    model.load_state_dict(read_weights(file)[0])
-    return model.eval()
 
 
 def _loss(model: DigitClassifier, canvas: Tensor, strokes: Tensor, label: Tensor) -> Tensor:

@@ -3,25 +3,28 @@
 
 """Images that occur more than once in a data set, byte for byte; ``__main__`` is the command."""
 
-import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anomalib_ear.images import MASK_FOLDERS, SUFFIXES
+from anomalib_ear.deploy.files import sha256
+from anomalib_ear.deploy.photographs import Found, Search, as_one_line
+from anomalib_ear.images import MASK_FOLDERS
 
 _MASK = re.compile(r"_(label|GT|mask)$")
 
 
-def images_below(root: Path) -> list[Path]:
+def images_below(root: Path) -> Found:
     """List the images below a folder, without masks.
+
+    Links to files and folders are followed. A folder that several links lead to is searched once.
 
     Args:
         root: Folder of the data set.
 
     Returns:
-        Image files, sorted.
+        Image files by their path under the folder, and what else was there. A broken link is not reachable.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no image.
@@ -29,18 +32,22 @@ def images_below(root: Path) -> list[Path]:
     if not root.is_dir():
         msg = f"'{root}' is not a folder"
         raise FileNotFoundError(msg)
-    images = [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
+    search = Search()
+    files = [*search.photographs(list(search.match(root, ("**", "*")))), *search.written]
+    images = {
+        path.relative_to(root): path
+        for path in sorted(files)
+        if path.is_file()
         and not _MASK.search(path.stem)
         and not set(MASK_FOLDERS).intersection(path.relative_to(root).parts[:-1])
-        and path.is_file()
-    ]
+    }
+    broken = [f"{as_one_line(path)} cannot be reached: a broken link" for path in files if not path.is_file()]
+    found = Found(images, search.left_out(), [*search.unreachable, *broken])
     if not images:
-        msg = f"found no image below '{root}'"
+        seen = "".join(f". {text}" for text in (*found.unreachable, *found.left_out))
+        msg = f"found no image below '{root}'{seen}"
         raise FileNotFoundError(msg)
-    return images
+    return found
 
 
 def find_duplicates(paths: Sequence[Path]) -> dict[str, list[Path]]:
@@ -57,26 +64,29 @@ def find_duplicates(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """
     files = defaultdict(list)
     for path in paths:
-        files[hashlib.sha256(path.read_bytes()).hexdigest()].append(path)
+        files[sha256(path)].append(path)
     return {checksum: same for checksum, same in files.items() if len(same) > 1}
 
 
-def report(root: Path) -> tuple[str, int]:
-    """Describe the duplicates below a folder.
+def report(images: Mapping[Path, Path]) -> tuple[str, int]:
+    """Describe the duplicates among images.
 
     Args:
-        root: Folder of the data set.
+        images: Image files by their path under the folder of the data set.
 
     Returns:
         Text, and number of images that occur more than once.
+
+    Raises:
+        OSError: If a file cannot be read.
     """
-    images = images_below(root)
-    duplicates = find_duplicates(images)
+    names = {file: name for name, file in images.items()}
+    duplicates = find_duplicates([*names])
     lines, across = [], 0
     for checksum, same in duplicates.items():
-        folders = sorted({path.parent.relative_to(root).as_posix() for path in same})
+        folders = sorted({names[path].parent.as_posix() for path in same})
         across += len(folders) > 1
-        lines += [checksum, *(f"  {path.relative_to(root).as_posix()}" for path in same)]
+        lines += [checksum, *(f"  {names[path].as_posix()}" for path in same)]
         lines.append(f"  in {len(folders)} folders: {', '.join(folders)}" if len(folders) > 1 else "  in one folder")
     lines.append(
         f"{len(images)} image files, {len(duplicates)} images in more than one of them, {across} of these in more than "

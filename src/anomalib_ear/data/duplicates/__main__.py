@@ -8,7 +8,9 @@ split, a class or a part of the product, so an image in two of them may be a lea
 kos26), and kos27 (as kos34). Masks are not looked at, since empty ones are all alike: *_label.*, *_GT.*, *_mask.*, and
 whatever lies in a folder masks, mask or ground_truth.
 
-The exit status is 0 if no image occurs twice, 1 if some do, and 2 if ROOT cannot be examined.
+Links are followed, and a folder that several lead to is searched once. What is left out is named on standard error.
+
+The exit status is 0 if no image occurs twice, 1 if some do, and 2 if ROOT, or something below it, cannot be examined.
 """
 
 import argparse
@@ -16,7 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib_ear.data.duplicates import report
+from anomalib_ear.data.duplicates import images_below, report
+from anomalib_ear.deploy.command import say_left_out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,12 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("root", metavar="ROOT", type=Path, help="folder of the data set")
     root = parser.parse_args(arguments).root
     try:
-        text, count = report(root)
+        found = images_below(root)
+        say_left_out(found)
+        text, count = report(found.files)
     except OSError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     print(text)
-    return 1 if count else 0
+    return 2 if found.unreachable else int(count > 0)
 
 
 if __name__ == "__main__":
