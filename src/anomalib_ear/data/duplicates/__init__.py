@@ -86,8 +86,9 @@ def report(images: Mapping[Path, Path]) -> tuple[str, int]:
     for checksum, same in duplicates.items():
         folders = sorted({names[path].parent.as_posix() for path in same})
         across += len(folders) > 1
-        lines += [checksum, *(f"  {names[path].as_posix()}" for path in same)]
-        lines.append(f"  in {len(folders)} folders: {', '.join(folders)}" if len(folders) > 1 else "  in one folder")
+        lines += [checksum, *(f"  {as_one_line(names[path].as_posix())}" for path in same)]
+        where = as_one_line(", ".join(folders))
+        lines.append(f"  in {len(folders)} folders: {where}" if len(folders) > 1 else "  in one folder")
     lines.append(
         f"{len(images)} image files, {len(duplicates)} images in more than one of them, {across} of these in more than "
         "one folder"
