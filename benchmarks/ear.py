@@ -33,8 +33,8 @@ Data: TypeAlias = Any
 PACKAGE = Path(anomalib_ear.__file__).parent
 # The files that decide what Ear detects.
 METHOD = (
-    "images.py", "method/**/*.py", "host/lightning_model.py", "host/post_processing.py", "host/training.py",
-    "deploy/resize.py", "pretraining/*.safetensors",
+    "decoding.py", "images.py", "masks.py", "method/**/*.py", "host/lightning_model.py", "host/post_processing.py",
+    "host/training.py", "deploy/resize.py", "pretraining/*.safetensors",
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from anomalib_ear import Ear, images
 from anomalib_ear.data import SyntheticDefectDataset
 from anomalib_ear.deploy.pictures import save
 from anomalib_ear.host.checks import advise_size, check_datamodule
+from anomalib_ear.masks import read_mask
 from conftest import REPOSITORY, SIZE, Run, surface
 from scenes import write_exact, write_lossy, write_refused, write_turned
 
@@ -595,5 +596,5 @@ def test_noise_around_the_shape_of_a_lossy_mask_is_normal(tmp_path: Path, name: 
     for white in (255, 100):
         picture = Image.fromarray(np.minimum(drawn, white).astype(np.uint8)).convert("RGB")
         picture.save(tmp_path / name, quality=60, **({"compression": "jpeg"} if name.endswith("tif") else {}))
-        found = images.read_mask(tmp_path / name) > 0
+        found = read_mask(tmp_path / name) > 0
         assert abs(found.sum() / (drawn > 0).sum() - 1) < 0.02

@@ -19,7 +19,7 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.data.duplicates import find_duplicates
-from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
+from anomalib_ear.data.thin_defects import ThinDefects, keep_thin_defects
 
 FOLDS = 3
 _ASSIGNMENT_SEED = 0  # of the folds, which are the same for everybody

@@ -29,8 +29,9 @@ from PIL import Image
 from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.data.download import download_archive, is_missing
-from anomalib_ear.data.masks import ThinDefects, keep_thin_defects
-from anomalib_ear.images import read_mask, read_size
+from anomalib_ear.data.thin_defects import ThinDefects, keep_thin_defects
+from anomalib_ear.images import read_size
+from anomalib_ear.masks import read_mask
 
 logger = logging.getLogger(__name__)
 

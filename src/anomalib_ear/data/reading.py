@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""anomalib's readers, replaced by those of :mod:`anomalib_ear.images` wherever anomalib looks them up.
+"""anomalib's readers, replaced by those of :mod:`anomalib_ear.images` and ``masks`` wherever anomalib looks them up.
 
 anomalib 2.7 reads 16 bits as white, ignores EXIF orientations, takes the first of several pages, and does not name a
 file that it cannot read. Most users train on ``Folder``, predict from a path, and deploy with the stock inferencers:
@@ -31,7 +31,7 @@ from pandas import DataFrame
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_ear import images
+from anomalib_ear import images, masks
 from anomalib_ear.deploy.photographs import doubts
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def read_image(path: str | Path, as_tensor: bool = False) -> Tensor | NDArray[np
 
 
 def read_mask(path: str | Path, as_tensor: bool = False) -> Tensor | NDArray[np.uint8]:
-    """Read a mask, see :func:`anomalib_ear.images.read_mask`.
+    """Read a mask, see :func:`anomalib_ear.masks.read_mask`.
 
     Args:
         path: File.
@@ -79,7 +79,7 @@ def read_mask(path: str | Path, as_tensor: bool = False) -> Tensor | NDArray[np.
         OSError: If the file cannot be read; names it.
         ValueError: If its shape cannot be told; names it.
     """
-    mask = images.read_mask(path)
+    mask = masks.read_mask(path)
     if not as_tensor:
         return mask
     tensor: Tensor = Mask(torch.from_numpy(mask > 0), dtype=torch.uint8)

@@ -15,9 +15,9 @@ from anomalib.data import AnomalibDataset, ImageItem
 from anomalib.data.utils import LabelName, Split
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_ear.data.masks import keep_thin_defects
 from anomalib_ear.data.reading import read_image
 from anomalib_ear.data.surfaces import DEFECTS
+from anomalib_ear.data.thin_defects import keep_thin_defects
 
 # Height and width in pixels, at least: defects are drawn in proportion, and on smaller images fall between the pixels.
 _MIN_SIDE = 16

@@ -23,7 +23,8 @@ from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import doubts
-from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_image, read_mask, read_mask_size, read_size, to_unit
+from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_image, read_size, to_unit
+from anomalib_ear.masks import read_mask, read_mask_size
 
 logger = logging.getLogger(__name__)
 

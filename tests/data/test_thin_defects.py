@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, Resize
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_ear.data.masks import keep_thin_defects
+from anomalib_ear.data.thin_defects import keep_thin_defects
 
 NATIVE, EVALUATED = (630, 230), (608, 224)  # KolektorSDD2: height, width
 
