@@ -30,7 +30,7 @@ from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
 from PIL import EpsImagePlugin, Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import Resize
+from torchvision.transforms.v2 import CenterCrop, Resize
 
 from anomalib_ear import Ear, images
 from anomalib_ear.data import SyntheticDefectDataset
@@ -401,6 +401,15 @@ class TestChecks:
         with caplog.at_level(logging.WARNING):
             self.train(self.data(root), tmp_path, image_size=(128, 192))
         assert "squashed" not in caplog.text
+
+    @pytest.mark.parametrize("stage", ["augmentations", "val_augmentations", "train_augmentations"])
+    def test_augmentations_that_the_line_has_not_are_said(
+        self, root: Path, caplog: pytest.LogCaptureFixture, stage: str
+    ) -> None:
+        """Those of training alone are nobody else's."""
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root, **{stage: CenterCrop((64, 96))}), root)
+        assert ("nor what an exported model does" in caplog.text) == (stage != "train_augmentations")
 
     def test_photographs_of_several_shapes_are_said(
         self, root: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path

@@ -12,7 +12,7 @@ from anomalib.data import AnomalibDataModule, Kolektor
 from anomalib.data.datasets.image.kolektor import make_kolektor_dataset
 from PIL import Image
 
-from anomalib_ear.data import KolektorByPart
+from anomalib_ear.data import KolektorByPart, KolektorSDD2, SurfaceDemo
 from anomalib_ear.data.duplicates import find_duplicates
 from conftest import SHARED_DATA
 
@@ -103,6 +103,14 @@ def test_other_folds_are_refused(fold: object) -> None:
     """The error names the accepted values."""
     with pytest.raises(ValueError, match=r"fold must be one of \[0, 1, 2\], got"):
         KolektorByPart(fold=fold)
+
+
+@pytest.mark.parametrize("datamodule", [KolektorByPart, KolektorSDD2, SurfaceDemo])
+@pytest.mark.parametrize("ratio", [0, 1, -0.1, float("nan")])
+def test_shares_that_anomalib_takes_for_others_are_refused(datamodule: type, ratio: float) -> None:
+    """It takes 0 for a half; the error says how to have no validation."""
+    with pytest.raises(ValueError, match=r"val_split_ratio must be above 0 and below 1, got .*'none'"):
+        datamodule(val_split_ratio=ratio)
 
 
 def test_too_few_parts_are_refused(root: Path, tmp_path: Path) -> None:

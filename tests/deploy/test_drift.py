@@ -16,6 +16,7 @@ from test_infer import table
 
 from anomalib_ear import Ear
 from anomalib_ear.deploy.drift import ALARMS, MIN_GOOD_VALUES, QUANTITIES, SCORE, DriftWatch, measure
+from anomalib_ear.deploy.export import describe
 from benchmarks.changes import CLEAN, changes
 from brightness import brightness_model, inspect, photograph
 
@@ -227,6 +228,13 @@ def test_every_export_holds_what_good_parts_are_like(trained: Ear, exported: Pat
     older = {name: value for name, value in state.items() if not name.endswith("good_scores")}
     loaded.load_state_dict(older)  # of an earlier version
     assert len(loaded.post_processor.good_scores) == trained_on
+
+
+def test_a_photograph_that_was_kept_twice_counts_once(trained: Ear) -> None:
+    """Of few photographs some are kept again in later epochs; the watch asks for twenty different ones."""
+    kept = trained.model.calibration_images[:5]
+    noted = describe(trained.post_processor, torch.cat([kept, kept, kept, kept, kept]))
+    assert len(noted["good_brightness"].split()) == 5
 
 
 def test_a_model_that_does_not_know_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,19 @@ def model(good: Folder) -> Ear:
     return calibrated(Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False), good)
 
 
+@pytest.fixture(scope="module")
+def exported(model: Ear, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Return the model's exports to torch, ONNX and OpenVINO."""
+    root = tmp_path_factory.mktemp("exported")
+    return model.to_torch(root), model.to_onnx(root), model.to_openvino(root)
+
+
+@pytest.fixture
+def quick(exported: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let exports take the ONNX model that is there, which torch needs long to make."""
+    monkeypatch.setattr(torch.onnx, "export", lambda f, **_: shutil.copy(exported[1], f))
+
+
 def test_logarithms_in_vectors() -> None:
     """Those of 1 + x are as exact as float32 lets them be, for small x as for large; others stay as they are."""
     x = np.concatenate([[0], np.logspace(-8, 5, 1000)]).astype(np.float32)
@@ -86,9 +99,9 @@ def test_a_model_that_is_not_trained_is_not_exported(kind: str, tmp_path: Path) 
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_onnx_notes_precision_and_thresholds(model: Ear, tmp_path: Path) -> None:
+def test_onnx_notes_precision_and_thresholds(exported: tuple[Path, Path, Path]) -> None:
     """Without one for pixels anomalib takes that of images."""
-    read = onnx.load(model.to_onnx(tmp_path))
+    read = onnx.load(exported[1])
     noted = {entry.key: entry.value for entry in read.metadata_props if entry.key.startswith("anomalib_ear.")}
     assert noted.pop("anomalib_ear.precision") == "f32"
     thresholds = {name: value for name, value in noted.items() if name.endswith("threshold")}
@@ -113,6 +126,7 @@ def test_no_threshold_is_noted_of_scores_that_it_does_not_normalise(post_process
     assert describe(post_processor, NO_IMAGES) == {"precision": "f32"}
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("arguments", "threshold"), [({"image_sensitivity": 0.2}, "0.8"), ({"enable_normalization": False}, "0.4")], ids=str
 )
@@ -123,17 +137,18 @@ def test_another_threshold_than_the_line_s_is_told(
     before, model.post_processor = model.post_processor, EarPostProcessor(**arguments)
     model.post_processor._image_threshold.fill_(0.4)
     try:
-        model.to_openvino(tmp_path)
+        model.to_openvino(tmp_path, input_size=(32, 32))
     finally:
         model.post_processor = before
     assert f"give --threshold {threshold} there" in caplog.text
 
 
+@pytest.mark.usefixtures("quick")
 def test_openvino_notes_them_and_keeps_its_compression(model: Ear, tmp_path: Path) -> None:
     """Weights of half the size stay so."""
     sizes = {}
     for compression in (None, CompressionType.FP16):
-        path = model.to_openvino(tmp_path / str(compression), compression_type=compression)
+        path = model.to_openvino(tmp_path / str(compression), input_size=(32, 32), compression_type=compression)
         read = openvino.Core().read_model(path)
         assert float(read.get_rt_info(["anomalib_ear", "image_threshold"]).astype(str)) == pytest.approx(0.4)
         assert read.get_rt_info(["anomalib_ear", "precision"]).astype(str) == "f32"
@@ -150,13 +165,7 @@ def test_openvino_notes_them_and_keeps_its_compression(model: Ear, tmp_path: Pat
     assert sizes[CompressionType.FP16] < 0.7 * sizes[None]
 
 
-@pytest.fixture(scope="module")
-def exported(model: Ear, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Return the model's exports to torch, ONNX and OpenVINO."""
-    root = tmp_path_factory.mktemp("exported")
-    return model.to_torch(root), model.to_onnx(root), model.to_openvino(root)
-
-
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("kind", "library", "write", "count", "error"),
     [
@@ -184,7 +193,6 @@ def test_the_old_model_stays_until_the_new_one_is_written(
         Path(path).write_bytes(b"torn")
         raise error
 
-    monkeypatch.setattr(torch.onnx, "export", lambda f, **_: shutil.copy(exported[1], f))  # which takes long
     monkeypatch.setattr(library, write, torn)
     with pytest.raises((OSError, KeyboardInterrupt)) as raised:
         getattr(model, f"to_{kind}")(tmp_path, input_size=(32, 32))
@@ -192,8 +200,8 @@ def test_the_old_model_stays_until_the_new_one_is_written(
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("gates", [(False, False), (False, True), (True, False), (True, True)], ids=str)
-def test_every_gate_setting_computes_the_same(good: Folder, gates: tuple[bool, bool], tmp_path: Path) -> None:
+@pytest.mark.parametrize("gates", [(False, False), (False, True), (True, True)], ids=str)
+def test_gates_compute_the_same(good: Folder, gates: tuple[bool, bool], tmp_path: Path) -> None:
     """With closed skips cut out of the graph, for batches of one and of five photographs of odd sizes."""
     torch.manual_seed(0)  # among random images there are some that rounding gives another mask
     model = calibrated(
@@ -309,9 +317,11 @@ def test_int8_have_thresholds_of_their_own(
     assert model.post_processor.image_threshold == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize(("kind", "named"), [("INT8_PTQ", "--data"), ("INT8_ACQ", "test images")])
+@pytest.mark.parametrize(
+    ("kind", "named"), [("INT8_PTQ", "--data"), ("INT8_ACQ", "test images"), ("INT8", "threshold")]
+)
 def test_int8_that_cannot_be(model: Ear, kind: str, named: str, tmp_path: Path) -> None:
-    """Without training images there are no ranges; test images choose nothing."""
+    """Without training images there are no ranges; test images choose nothing; other weights need another threshold."""
     with pytest.raises(ValueError, match=named):
         model.to_openvino(tmp_path, compression_type=CompressionType[kind])
     assert not list(tmp_path.iterdir())

@@ -73,19 +73,27 @@ def begun(model: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_photographs_of_another_folder_are_scored(
+def test_another_folder_is_refused(
     model: Path, begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They have the same names; what is in one folder only keeps its row, and the run says so."""
+    """A camera may begin its names anew: the photographs there are others."""
     photograph(tmp_path / "b" / "1.png", 210)
-    photograph(tmp_path / "b" / "3.png", 30)
-    assert inspect(model, tmp_path / "b", begun, *RESUME) == 0
-    assert scored(begun) == {"deep/2.png": 20, "1.png": 210, "3.png": 30}
+    assert inspect(model, tmp_path / "b", begun, *RESUME) == 2
+    assert "were begun with another input" in capsys.readouterr().err
+    assert scored(begun) == {"1.png": 10, "deep/2.png": 20}
+
+
+def test_what_is_not_in_the_input_keeps_its_row(
+    model: Path, begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run says so."""
+    (tmp_path / "a" / "deep" / "2.png").unlink()
+    photograph(tmp_path / "a" / "3.png", 30)
+    assert inspect(model, tmp_path / "a", begun, *RESUME) == 0
+    assert scored(begun) == {"1.png": 10, "deep/2.png": 20, "3.png": 30}
     said = capsys.readouterr().out
-    assert "0 skipped" in said
-    assert "1 scored again" in said
+    assert "1 skipped" in said
     assert "1 more photographs, which are not in the input" in said
-    assert Image.open(begun / "heat_maps" / "1_heat.jpg").getpixel((200, 100))[0] > 200
 
 
 @pytest.mark.parametrize(("heat_maps", "is_resumed"), [("true", True), ("false", True), ("false", False)])

@@ -74,15 +74,6 @@ def both(exported: Path, run: Run) -> tuple[Ear, openvino.CompiledModel]:
     return restored(run, skip_gates=[False, False]), compiled
 
 
-@pytest.fixture(scope="module")
-def dynamic(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ear, openvino.CompiledModel]:
-    """Return a model without pre-processing, and its OpenVINO export."""
-    model = restored(run)
-    model.pre_processor = None
-    exported = model.to_openvino(tmp_path_factory.mktemp("dynamic"))
-    return model, openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-
 class TestCommands:
     """The stock command, each time in a new process."""
 
@@ -328,16 +319,26 @@ class TestExport:
             for output in ("pred_score", "anomaly_map"):
                 np.testing.assert_allclose(found[output], getattr(expected, output), rtol=0, atol=1e-4)
 
-    @pytest.mark.parametrize("run", [DEFAULT], indirect=True)
-    @pytest.mark.parametrize("size", [(64, 96), (131, 77)], ids=str)
-    @pytest.mark.parametrize("count", [1, 2])
-    def test_any_size_without_pre_processing(
-        self, dynamic: tuple[Ear, openvino.CompiledModel], size: tuple[int, int], count: int
+    @pytest.mark.parametrize("run", ["pixels"], indirect=True)
+    @pytest.mark.parametrize("pre_processor", [None, PreProcessor(Lambda(lambda image: image))], ids=["none", "other"])
+    def test_without_a_resize_the_size_is_the_training_s(
+        self, run: Run, tmp_path: Path, pre_processor: PreProcessor | None
     ) -> None:
-        """Without a resize in the graph all sizes are dynamic, though the host's export tries 32 x 32 pixels."""
-        model, compiled = dynamic
-        image = torch.rand(count, 3, *size)
+        """Statistics of places hold for that size only: others are refused by name, trained or exported."""
+        model = restored(run)
+        model.pre_processor = pre_processor
+        exported = model.to_openvino(tmp_path)
+        compiled = openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        image = torch.rand(1, 3, 64, 96)
         np.testing.assert_allclose(compiled(image.numpy())["anomaly_map"], model(image).anomaly_map.detach(), atol=1e-4)
+        with pytest.raises(
+            ValueError, match=r"128 x 96 pixels \(height x width\), and the model was trained on 64 x 96"
+        ):
+            model(torch.rand(1, 3, 128, 96))
+        with pytest.raises(ValueError, match="was trained on 64 x 96"):
+            model.to_openvino(tmp_path, input_size=(128, 96))
+        with pytest.raises(RuntimeError, match="shape"):
+            compiled(np.zeros((1, 3, 128, 96), np.float32))
 
 
 class TestErrors:

@@ -110,8 +110,19 @@ def test_with_defective_images_thresholds_are_the_hosts() -> None:
     scores = torch.linspace(0.1, 0.9, 40)
     defective = torch.arange(40) % 3 * torch.arange(40) > 30
     ours, theirs = (validated(kind(), scores, defective) for kind in (EarPostProcessor, PostProcessor))
-    assert ours.image_threshold == theirs.image_threshold
+    assert ours.image_threshold == pytest.approx(float(theirs.image_threshold), abs=5e-4)
     assert ours.pixel_threshold == pytest.approx(float(theirs.pixel_threshold), abs=2e-6)
+
+
+@pytest.mark.parametrize("defective", [[0.8], [0.7, 0.8, 0.9], [0.26, 0.8, 0.999]], ids=str)
+def test_the_weakest_defective_image_that_sets_the_threshold_is_called_defective(defective: list[float]) -> None:
+    """By the raw score and by the normalised one, whatever its rounding."""
+    good = [0.1, 0.15, 0.2, 0.25]
+    scores = torch.tensor(good + defective)
+    post_processor = validated(EarPostProcessor(), scores, torch.arange(len(scores)) >= len(good))
+    result = scored(post_processor, scores)
+    assert result.pred_label.tolist() == [False] * len(good) + [True] * len(defective)
+    assert result.pred_score[len(good) :].min() > 0.5 + 1e-5
 
 
 def test_without_normalisation_labels_are_by_the_raw_threshold() -> None:

@@ -592,6 +592,21 @@ class TestFewPhotographs:
         assert len(found) == len(said)
         assert all(part in message for part, message in zip(said, found, strict=True)), found
 
+    def test_copies_of_training_in_validation_are_counted(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Their names are no copies' names: content tells."""
+        good = tmp_path / "data" / "good"
+        shutil.copytree(surfaces / "good", good)
+        first, *others = sorted(good.iterdir())
+        for path in others:
+            shutil.copy(first, path)
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, max_epochs=2)
+        data = folder(tmp_path / "data", abnormal_dir=None, mask_dir=None)
+        engine.fit(Ear(**FEATURES), datamodule=data)
+        (said,) = [message for message in caplog.messages if "copies of some for training" in message]
+        assert said.startswith(f"{len(data.val_data)} of the photographs for validation")
+
     def test_are_named_if_those_of_training_do_not_count(
         self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

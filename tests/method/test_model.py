@@ -17,21 +17,26 @@ from models import build, images
 BATCH_TOLERANCE = 1e-5  # convolutions of a batch may be summed in another order than those of one image
 
 
-@pytest.fixture
-def model() -> EarModel:
+def trained(size: tuple[int, int] = (48, 80)) -> EarModel:
     """Return a model that has seen and kept some images, in evaluation mode."""
     model = build()
-    model(images(4))
-    model.keep_for_calibration(images(4))
+    model(images(4, size))
+    model.keep_for_calibration(images(4, size))
     model.calibrate()
     return model.eval()
 
 
+@pytest.fixture
+def model() -> EarModel:
+    """Return such a model."""
+    return trained()
+
+
 @pytest.mark.parametrize("size", [(48, 80), (33, 57), (8, 8), (101, 16)], ids=str)
 @pytest.mark.parametrize("count", [1, 3])
-def test_maps_have_the_images_size(model: EarModel, size: tuple[int, int], count: int) -> None:
+def test_maps_have_the_images_size(size: tuple[int, int], count: int) -> None:
     """Any size from the stride upwards gives a finite map of that size and one score per image, all in [0, 1]."""
-    output = model(images(count, size))
+    output = trained(size)(images(count, size))
     assert isinstance(output, Prediction)
     assert output.anomaly_map.shape == (count, 1, *size)
     assert output.pred_score.shape == (count,)
@@ -138,12 +143,12 @@ def test_keeps_a_bounded_number_of_images(model: EarModel) -> None:
 @pytest.mark.parametrize(
     ("image", "named"),
     [
-        (torch.rand(1, 1, 32, 32), "3, H, W"),
-        (torch.rand(1, 4, 32, 32), "3, H, W"),
-        (torch.rand(3, 32, 32), "3, H, W"),
-        (torch.rand(1, 3, 7, 32), "at least 8 x 8"),
-        (torch.full((1, 3, 32, 32), float("nan")), "finite"),
-        (torch.full((1, 3, 32, 32), float("inf")), "finite"),
+        (torch.rand(1, 1, 48, 80), "3, H, W"),
+        (torch.rand(1, 4, 48, 80), "3, H, W"),
+        (torch.rand(3, 48, 80), "3, H, W"),
+        (torch.rand(1, 3, 7, 80), "at least 8 x 8"),
+        (torch.full((1, 3, 48, 80), float("nan")), "finite"),
+        (torch.full((1, 3, 48, 80), float("inf")), "finite"),
     ],
     ids=["grey", "four channels", "no batch", "too small", "nan", "infinity"],
 )

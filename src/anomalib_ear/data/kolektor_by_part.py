@@ -19,6 +19,7 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.data.duplicates import find_duplicates
+from anomalib_ear.data.splits import check_val_split_ratio
 from anomalib_ear.data.thin_defects import ThinDefects, keep_thin_defects
 
 FOLDS = 3
@@ -143,7 +144,7 @@ class KolektorByPart(ThinDefects, Kolektor):
         **kwargs: As for ``Kolektor``.
 
     Raises:
-        ValueError: If ``fold`` is not 0, 1 or 2.
+        ValueError: If ``fold`` is not 0, 1 or 2, or ``val_split_ratio`` not between 0 and 1.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class KolektorByPart(ThinDefects, Kolektor):
         seed: int | None = 0,
         **kwargs: Any,  # noqa: ANN401  # the host's
     ) -> None:
+        check_val_split_ratio(val_split_ratio)
         super().__init__(
             root=root,
             test_split_mode=TestSplitMode.FROM_DIR,

@@ -29,6 +29,7 @@ from PIL import Image
 from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.data.download import download_archive, is_missing
+from anomalib_ear.data.splits import check_val_split_ratio
 from anomalib_ear.data.thin_defects import ThinDefects, keep_thin_defects
 from anomalib_ear.images import read_size
 from anomalib_ear.masks import read_mask
@@ -234,7 +235,8 @@ class KolektorSDD2(ThinDefects):
             state; it was not verified against the authors' own word. ``None`` skips the check.
 
     Raises:
-        ValueError: If ``val_split_mode`` is ``"from_dir"``: there is no folder for validation.
+        ValueError: If ``val_split_mode`` is ``"from_dir"``, for there is no folder for validation, or
+            ``val_split_ratio`` is not between 0 and 1.
 
     Example:
         >>> from anomalib_ear.data import KolektorSDD2
@@ -262,6 +264,7 @@ class KolektorSDD2(ThinDefects):
         seed: int | None = 0,
         checksum: str | None = DOWNLOAD_INFO.hashsum,
     ) -> None:
+        check_val_split_ratio(val_split_ratio)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,

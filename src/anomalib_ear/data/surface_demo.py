@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from anomalib_ear.data import parts, surfaces
 from anomalib_ear.data.download import PARTIAL, is_missing, preparation, put_in_place
+from anomalib_ear.data.splits import check_val_split_ratio
 
 logger = logging.getLogger(__name__)
 
@@ -285,6 +286,9 @@ class SurfaceDemo(AnomalibDataModule):
         seed: Seed of the images and of random splits, 0 or more; another seed needs another root.
             Defaults to ``0``.
 
+    Raises:
+        ValueError: If ``val_split_ratio`` is not between 0 and 1.
+
     Example:
         >>> from anomalib_ear.data import SurfaceDemo
         >>> datamodule = SurfaceDemo(category="cast_iron")
@@ -309,6 +313,7 @@ class SurfaceDemo(AnomalibDataModule):
         val_split_ratio: float = 0.5,
         seed: int = 0,
     ) -> None:
+        check_val_split_ratio(val_split_ratio)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,

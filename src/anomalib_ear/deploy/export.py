@@ -20,10 +20,11 @@ import onnx
 import openvino
 import torch
 from anomalib.data import AnomalibDataModule
+from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.pre_processing import PreProcessor
 from torch import Tensor, nn
-from torch.export import Dim
+from torchvision.transforms.v2 import CenterCrop, Resize
 
 from anomalib_ear.deploy import training_data
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE, measure
@@ -47,6 +48,11 @@ else:  # the model that is mixed with has anomalib's; importing it here would re
 
 # Scores of good images that an exported model holds.
 _MAX_SCORES = 300
+# Why these are refused.
+_OTHER_INT8 = {
+    CompressionType.INT8: "would leave statistics and threshold as they are for other weights",
+    CompressionType.INT8_ACQ: "chooses what to compress by the test images' labels",
+}
 # Key in a checkpoint.
 _TRAINING_DATA = "anomalib_ear_training_data"
 
@@ -98,6 +104,12 @@ class EarExportMixin(ExportMixin):
                 self._training_data = training_data.record(train, validation, trainer.datamodule)
             except OSError as error:  # must not cost the checkpoint
                 logger.warning("What the model was trained on could not be noted: %s.", error)
+            if self._training_data is not None and (copies := training_data.copies(self._training_data)):
+                logger.warning(
+                    "%d of the photographs for validation are copies of some for training. New good parts are none and "
+                    "may exceed the threshold more often. `python -m anomalib_ear.data.duplicates FOLDER` names them.",
+                    copies,
+                )
 
     def to_onnx(
         self,
@@ -108,25 +120,21 @@ class EarExportMixin(ExportMixin):
     ) -> Path:
         """Export as anomalib does, by default as one file of opset 18, which needs no down-conversion.
 
+        Without a resize in the pre-processing the exported model takes images of the training's size only.
+
         Raises:
             OSError: If it cannot be written; names it, and leaves a model that was there as it was.
-            ValueError: If the model is not trained.
+            ValueError: If the model is not trained, or would see images of another size than in training.
         """
         self.insist_on_training()
-        if input_size is None:
-            # anomalib traces with the smallest size, and a traced 1 is never dynamic: no side may be one position long.
-            height, width = (2 * side + 1 for side in self.model.min_size)
-            shapes = {0: Dim("batch_size"), 2: Dim("height", min=height), 3: Dim("width", min=width)}
-            kwargs.setdefault("dynamic_shapes", (shapes,))
+        if input_size is None and not _has_one_size(self.pre_processor):
+            height, width = self.model.calibration_images.shape[-2:]
+            input_size = (height, width)
         defaults = {"opset_version": 18, "external_data": False, "verbose": False}
         path = _path(export_root, ExportType.ONNX, f"{model_file_name}.onnx")
         with _replacing(path) as folder:
-            self.model.checks_images = False  # the host tries 32 x 32 pixels
-            try:
-                with only_warnings(*VERBOSE_LOGGERS):
-                    model = onnx.load(super().to_onnx(folder, model_file_name, input_size, **defaults | kwargs))
-            finally:
-                self.model.checks_images = True
+            with only_warnings(*VERBOSE_LOGGERS):
+                model = onnx.load(super().to_onnx(folder, model_file_name, input_size, **defaults | kwargs))
             for name, value in describe(self.post_processor, self.model.calibration_images).items():
                 model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
             onnx.save(model, folder / path.name)
@@ -152,12 +160,11 @@ class EarExportMixin(ExportMixin):
         Raises:
             OSError: If it cannot be written; names it, and leaves a model that was there as it was.
             ValueError: If the model is not trained, for ``INT8_PTQ`` without a datamodule, with one that splits
-                otherwise than the training's, or with a pre-processing that is not one resize, or for ``INT8_ACQ``,
-                which chooses by test images.
+                otherwise than the training's, or with a pre-processing that is not one resize, or for another int8.
         """
         self.insist_on_training()
-        if compression_type == CompressionType.INT8_ACQ:
-            msg = "INT8_ACQ chooses what to compress by the test images' labels: use --compression_type INT8_PTQ."
+        if compression_type in _OTHER_INT8:
+            msg = f"{compression_type.value} {_OTHER_INT8[compression_type]}: use --compression_type INT8_PTQ."
             raise ValueError(msg)
         arguments = {"compression_type": compression_type, "datamodule": datamodule} | kwargs
         trained = self.model, self.post_processor
@@ -318,7 +325,8 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
         if not threshold.isnan():
             metadata[f"{kind}_threshold"] = repr(float(threshold))
     good: dict[str, list[float]] = {name: [] for name in QUANTITIES}
-    for image in good_images.cpu().numpy():
+    # Each once: of fewer photographs than are kept, some are kept again in later epochs, and know no more.
+    for image in good_images.cpu().unique(dim=0).numpy():
         for name, value in measure(image[None] / np.float32(255)).items():
             good[name].append(value)
     scores = getattr(post_processor, "good_scores", torch.empty(0)).sort().values
@@ -326,6 +334,12 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
     good[SCORE] = scores[chosen.to(scores.device)].tolist()
     noted = {GOOD + name: " ".join(f"{value:.6g}" for value in values) for name, values in good.items() if values}
     return metadata | noted
+
+
+def _has_one_size(pre_processor: nn.Module | None) -> bool:
+    """Return whether a pre-processing brings images of any size to one."""
+    transform = getattr(pre_processor, "transform", None)
+    return any(extract_transforms_by_type(transform, kind) for kind in (Resize, CenterCrop))
 
 
 @contextmanager

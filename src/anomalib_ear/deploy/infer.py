@@ -27,7 +27,7 @@ from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_com
 from anomalib_ear.deploy.drift import SCORE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.model_file import digest
-from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find
+from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find, root_of
 from anomalib_ear.deploy.pictures import CannotWriteError
 from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold
 from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
@@ -77,7 +77,8 @@ def infer(
         found = None if watch else find(input)
         deployed = DeployedModel(model, hint, precision, threshold)
         line = Line(deployed, folder, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
-        run = {"model": digest(model), "threshold": threshold, "precision": precision}
+        searched = as_text(root_of(input).resolve())
+        run = {"model": digest(model), "threshold": threshold, "precision": precision, "input": searched}
         with closing(ScoreTable(folder, run, resume=resume or watch)) as table:
             inspection, again = _Inspection(line, table), "the same command" if watch else "--resume true"
             try:

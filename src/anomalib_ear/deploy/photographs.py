@@ -47,21 +47,20 @@ def find(source: str) -> Found:
         source: Folder (searched with its subfolders), file, or pattern.
 
     Returns:
-        What was found. Paths are those under the folder, or under the part of the pattern that has no wildcard.
+        What was found. Paths are those under the source's root.
 
     Raises:
         FileNotFoundError: If there is no photograph.
     """
-    path = Path(source)
+    path, root = Path(source), root_of(source)
     search = Search()
     if not source:
-        matches, root = [], path
+        matches = []
     elif path.is_dir():
-        matches, root = list(search.match(path, ("**", "*"))), path
+        matches = list(search.match(path, ("**", "*")))
     elif os.path.lexists(path):
-        matches, root = [path], path.parent
+        matches = [path]
     else:
-        root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         pattern = path.parts[len(root.parts) :]
         matches = list(search.match(root, pattern)) if pattern else []
         if "**" not in pattern:
@@ -75,6 +74,16 @@ def find(source: str) -> Found:
         msg = f"no photographs at {source!r}: give a folder, a file ({suffixes}), or a pattern in quotes.{seen}"
         raise FileNotFoundError(msg)
     return found
+
+
+def root_of(source: str) -> Path:
+    """Return the folder that is searched for photographs: of a pattern the part that has no wildcard."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if os.path.lexists(path):
+        return path.parent
+    return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
 
 
 def doubts(folder: Path) -> list[str]:

@@ -49,6 +49,11 @@ def files(*datasets: "Dataset[Any] | None") -> list[str]:
     return [path for dataset in datasets if isinstance(dataset, AnomalibDataset) for path in dataset.samples.image_path]
 
 
+def copies(trained: Record) -> int:
+    """Count the validation images that the model was trained on, under another name."""
+    return (Counter(_images(trained["validation"])) & Counter[str](trained["train"])).total()
+
+
 def compare(trained: Record, given: Record) -> tuple[str, str]:
     """Say how the data that are given differ from those that a model was trained and validated on.
 

@@ -77,6 +77,7 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
     else:
         trained_sizes = [sizes[path] for path in trained]
         _warn_of_squashing(trained_sizes, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
+    _warn_of_augmentations(datamodule)
     _warn_of_darkness(trained)
     _warn_of_strange_masks(masks)
     if isinstance(datamodule, Folder):
@@ -164,6 +165,15 @@ def _warn_of_strange_masks(masks: Iterable[str]) -> None:
         logger.warning(
             "%d of %d masks mark more than half of the picture, such as '%s'. Are they inverted? Normal is black.",
             *(len(full), len(shares), full[0]),
+        )
+
+
+def _warn_of_augmentations(datamodule: Any) -> None:  # noqa: ANN401  anybody's
+    """Say that only images of the datamodule are validated and tested as they are augmented, such as cropped."""
+    if any(getattr(datamodule, f"{name}_augmentations", None) for name in ("val", "test")):
+        logger.warning(
+            "The augmentations of validation and test change neither what `predict` sees nor what an exported model "
+            "does. If both shall have them, give them with the resize in the model's pre_processor."
         )
 
 

@@ -31,6 +31,8 @@ CHANCE = 0.01
 
 logger = logging.getLogger(__name__)
 
+# Share of the way to the next lower score: more than rounding, and few parts score in between.
+_STEP = 0.01
 _MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by zero
 
 
@@ -70,13 +72,27 @@ class ImageThreshold(HostThreshold):
         self.good_images = None
         self.good_scores = dim_zero_cat(self.preds)[~dim_zero_cat(self.target).bool()].clone()
         if dim_zero_cat(self.target).any():
-            return super().compute()
+            self.value = _below(super().compute(), dim_zero_cat(self.preds))
+            return self.value
         training = self.training_scores.to(self.device)
         self.is_of_validation_alone = are_higher(self.good_scores, training)
         scores = self.good_scores if self.is_of_validation_alone else torch.cat([self.good_scores, training])
         self.good_images = len(scores)
         self.value = conformal_quantile(scores)
         return self.value
+
+
+def _below(threshold: Tensor, scores: Tensor) -> Tensor:
+    """Bring a threshold from the lowest score that it is to find to a little below it.
+
+    The host counts scores from the threshold on as found when it chooses, and scores above it when it labels.
+
+    Args:
+        threshold: One of the scores.
+        scores: Scores of all validation images, ``(n,)``.
+    """
+    lower = scores[scores < threshold]
+    return torch.lerp(threshold, lower.max() if len(lower) else torch.zeros_like(threshold), _STEP)
 
 
 def conformal_quantile(scores: Tensor) -> Tensor:

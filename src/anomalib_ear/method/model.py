@@ -88,7 +88,6 @@ class EarModel(nn.Module):
         calibration_images: ``(K, C, H, W)``, uint8, some of the training images. They travel in the checkpoint, so that
             a change of gates is followed by a calibration that needs no data set.
         calibrated_gates: Gates that the anomaly map is calibrated for, bool, one per skip.
-        checks_images: Whether bad images are refused; not while the host's export tries one of 32 x 32 pixels.
         is_calibrated: Whether the weights are unchanged since the anomaly map was calibrated; true before training too.
     """
 
@@ -115,7 +114,6 @@ class EarModel(nn.Module):
         self.stride = math.lcm(space.multiple, space.stride * positions, STRIDE)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
-        self.checks_images = True
         self.is_calibrated = True
         self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]
 
@@ -130,11 +128,11 @@ class EarModel(nn.Module):
             ``(N, 1, H, W)`` and ``pred_score`` ``(N,)``, both in [0, 1).
 
         Raises:
-            ValueError: If the image has another number of channels, is smaller than the stride, or has values that are
-                not in [0, 1].
+            ValueError: If the image has another number of channels, is smaller than the stride, has values that are
+                not in [0, 1], or, in evaluation mode, another size than in training.
         """
         exporting = torch.compiler.is_exporting()
-        if self.checks_images and not exporting:
+        if not exporting:
             self.check(image)
         if self.training:
             self.is_calibrated = False
@@ -144,12 +142,6 @@ class EarModel(nn.Module):
         # In float32 like the exported model, whatever the trainer's precision.
         with nullcontext() if exporting else torch.autocast(image.device.type, enabled=False):
             return self.score(*self.compare(image), (image.shape[-2], image.shape[-1]))
-
-    @property
-    def min_size(self) -> tuple[int, int]:
-        """Smallest height and width in pixels: the U-Net's deepest level and each cell of the map are one position."""
-        rows, columns = self.anomaly_map.grid
-        return max(self.stride, self.position * rows), max(self.stride, self.position * columns)
 
     def check(self, image: Tensor) -> None:
         """Raise a ``ValueError`` that says what is wrong with an image, if anything is."""
@@ -162,6 +154,13 @@ class EarModel(nn.Module):
             msg = (
                 f"image must be at least {smallest} x {smallest} pixels for this space and a U-Net of "
                 f"{len(self.unet.encoder)} levels, got {height} x {width}. Resize it."
+            )
+            raise ValueError(msg)
+        trained = tuple(self.calibration_images.shape[-2:])
+        if not self.training and len(self.calibration_images) and (height, width) != trained:
+            msg = (
+                f"image has {height} x {width} pixels (height x width), and the model was trained on {trained[0]} x "
+                f"{trained[1]}: its statistics of places hold for that size only. Resize it."
             )
             raise ValueError(msg)
         padded = [-(-side // self.stride) * self.stride for side in (height, width)]
