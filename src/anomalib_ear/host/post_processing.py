@@ -31,8 +31,8 @@ CHANCE = 0.01
 
 logger = logging.getLogger(__name__)
 
-# Share of the way to the next lower score: more than rounding, and few parts score in between.
-_STEP = 0.01
+# Share of the way to the next lower score: more than rounding, and hardly a part scores in between.
+_STEP = 0.001
 _MARGIN = 1e-6  # keeps a threshold of exactly 0 or 1 from dividing by zero
 
 
