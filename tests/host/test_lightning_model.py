@@ -320,7 +320,7 @@ class TestExport:
                 np.testing.assert_allclose(found[output], getattr(expected, output), rtol=0, atol=1e-4)
 
     @pytest.mark.parametrize("run", ["pixels"], indirect=True)
-    @pytest.mark.parametrize("pre_processor", [None, PreProcessor(Lambda(lambda image: image))], ids=["none", "other"])
+    @pytest.mark.parametrize("pre_processor", [None, PreProcessor(Resize(64))], ids=["none", "shorter side"])
     def test_without_a_resize_the_size_is_the_training_s(
         self, run: Run, tmp_path: Path, pre_processor: PreProcessor | None
     ) -> None:
@@ -332,7 +332,7 @@ class TestExport:
         image = torch.rand(1, 3, 64, 96)
         np.testing.assert_allclose(compiled(image.numpy())["anomaly_map"], model(image).anomaly_map.detach(), atol=1e-4)
         with pytest.raises(
-            ValueError, match=r"128 x 96 pixels \(height x width\), and the model was trained on 64 x 96"
+            ValueError, match=r"pixels \(height x width\), and the model was trained on 64 x 96"
         ):
             model(torch.rand(1, 3, 128, 96))
         with pytest.raises(ValueError, match="was trained on 64 x 96"):

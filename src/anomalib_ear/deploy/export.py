@@ -339,7 +339,8 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
 def _has_one_size(pre_processor: nn.Module | None) -> bool:
     """Return whether a pre-processing brings images of any size to one."""
     transform = getattr(pre_processor, "transform", None)
-    return any(extract_transforms_by_type(transform, kind) for kind in (Resize, CenterCrop))
+    found = [each for kind in (Resize, CenterCrop) for each in extract_transforms_by_type(transform, kind)]
+    return any(len(each.size) == 2 for each in found)  # one number is that of the shorter side
 
 
 @contextmanager
