@@ -331,9 +331,7 @@ class TestExport:
         compiled = openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         image = torch.rand(1, 3, 64, 96)
         np.testing.assert_allclose(compiled(image.numpy())["anomaly_map"], model(image).anomaly_map.detach(), atol=1e-4)
-        with pytest.raises(
-            ValueError, match=r"pixels \(height x width\), and the model was trained on 64 x 96"
-        ):
+        with pytest.raises(ValueError, match=r"pixels \(height x width\), and the model was trained on 64 x 96"):
             model(torch.rand(1, 3, 128, 96))
         with pytest.raises(ValueError, match="was trained on 64 x 96"):
             model.to_openvino(tmp_path, input_size=(128, 96))
