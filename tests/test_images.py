@@ -402,6 +402,18 @@ class TestChecks:
             self.train(self.data(root), tmp_path, image_size=(128, 192))
         assert "squashed" not in caplog.text
 
+    def test_validation_of_another_shape_is_said(
+        self, root: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        """The warning names one."""
+        for path in (root / "defective").iterdir():
+            Image.open(path).crop((0, 0, 70, 70)).save(path)
+        with caplog.at_level(logging.WARNING):
+            self.train(self.data(root, mask_dir=None), tmp_path, image_size=(128, 192))
+        said = [record.getMessage() for record in caplog.records if "another shape" in record.getMessage()]
+        assert said
+        assert re.match(r"3 of \d photographs, such as '.*defective/\d\.png': 70 x 70 pixels", said[0])
+
     @pytest.mark.parametrize("stage", ["augmentations", "val_augmentations", "train_augmentations"])
     def test_augmentations_that_the_line_has_not_are_said(
         self, root: Path, caplog: pytest.LogCaptureFixture, stage: str

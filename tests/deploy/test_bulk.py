@@ -80,8 +80,8 @@ def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Return a model whose score is the brightness."""
-    return brightness_model(tmp_path)
+    """Return a model whose score is the brightness, and whose photographs were twice as wide as high."""
+    return brightness_model(tmp_path, shapes="2 2")
 
 
 @pytest.fixture
@@ -161,16 +161,22 @@ def finish(run: list[str], environment: dict[str, str]) -> subprocess.CompletedP
 
 
 def test_scores_are_the_lines(model: Path, folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    """Of the same photographs, under the same names, on a Ray that the command starts; again it has nothing to do."""
+    """Of the same photographs, under the same names, on a Ray that the command starts; again it has nothing to do.
+
+    Both doubt the one that lies on its side.
+    """
+    Image.new("L", (10, 20), 100).save(folder / "turned.png")
     assert inspect(model, folder, tmp_path / "line") == 0
     run = command(model, folder, tmp_path / "out %41#2")
-    for said in ("", "Resumed: 30 of 30 photographs have a row."):
+    for said in ("", "Resumed: 31 of 31 photographs have a row."):
         done = finish(run, environment)
         assert done.returncode == 0, done.stderr
         table = rows(tmp_path / "out %41#2")
         assert {name: round(row["normalised_score"] * 255) for name, row in table.items()} == scored(tmp_path / "line")
         assert f"{sum(row['label'] == 'good' for row in table.values())} good" in done.stdout
         assert said in done.stdout
+        assert [name for name, row in table.items() if row["doubt"] is not None] == ["turned.png"]
+        assert "1 have another shape than in training" in done.stdout
         assert "rror" not in done.stderr
     note = json.loads((tmp_path / "out %41#2" / "run.json").read_text())
     assert note["threshold"] == 0.5

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Lambda, Normalize, Resize, Transform
 
 from anomalib_ear import Ear
+from anomalib_ear.deploy.runtime import DeployedModel
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.pretrained import read_installed
@@ -97,14 +98,20 @@ class TestCommands:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_predict_takes_a_folder_and_other_gates(self, run: Run, surfaces: Path, tmp_path: Path) -> None:
-        """Predicting on a folder writes a picture per image, with gates from the command line."""
+        """Predicting on a folder writes a picture per image, with gates from the command line, and says what is odd."""
+        shutil.copytree(surfaces / "defective", tmp_path / "parts")
+        first = tmp_path / "parts" / "020.png"
+        Image.open(first).rotate(90, expand=True).save(first)
         done = cli(
-            "predict", "--model", "Ear", "--ckpt_path", run.checkpoint, "--data", surfaces / "defective",
+            "predict", "--model", "Ear", "--ckpt_path", run.checkpoint, "--data", tmp_path / "parts",
             "--model.skip_gates", "[true,true]", "--trainer.accelerator", "cpu", cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        assert len(list(tmp_path.rglob("*.png"))) == 6
-        assert "The threshold stays that of training" in " ".join((done.stdout + done.stderr).split())
+        assert len(list((tmp_path / "results").rglob("*.png"))) == 6
+        said = " ".join((done.stdout + done.stderr).split())
+        assert "The threshold stays that of training" in said
+        assert "1 of 6 photographs, such as" in said
+        assert "104 x 70 pixels (height x width) are another shape than in training" in said
 
 
 class TestEpochs:
@@ -298,6 +305,8 @@ class TestExport:
         inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
         path = sorted((surfaces / "defective").iterdir())[0]
         image = np.asarray(Image.open(path))
+        assert DeployedModel(exported).doubt(image) is None
+        assert DeployedModel(exported).doubt(image.swapaxes(0, 1)) is not None
         prediction = inferencer.predict(image)
         engine = Engine(default_root_dir=run.root, accelerator="cpu")
         expected = engine.predict(model, data_path=path)[0]

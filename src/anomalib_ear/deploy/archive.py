@@ -35,7 +35,7 @@ _PHOTOGRAPHS = pa.schema(
 )
 
 # What is counted of the scores, whose folder is empty until the first part is done.
-_SCORED = pa.schema([("id", pa.int64()), ("label", pa.string())])
+_SCORED = pa.schema([("id", pa.int64()), ("label", pa.string()), ("doubt", pa.string())])
 
 
 class Entry(NamedTuple):
@@ -221,19 +221,25 @@ class Table:
         known.sort()
         return known
 
-    def counts(self, ids: NDArray[np.int64]) -> Counter[str | None]:
-        """Count the rows of photographs, by their sorted ids, by label: ``None`` for those without a score."""
+    def counts(self, ids: NDArray[np.int64]) -> tuple[Counter[str | None], int]:
+        """Count the rows of photographs, by their sorted ids.
+
+        Returns:
+            How many have each label, ``None`` for those without a score, and how many scores are in doubt.
+        """
         counts: Counter[str | None] = Counter()
+        num_doubtful = 0
         if not self._exists(self.scores):
-            return counts
+            return counts, num_doubtful
         rows = arrow_dataset.dataset(self.scores, schema=_SCORED, filesystem=self.files, format="parquet")
-        for batch in rows.to_batches(columns=["id", "label"]):
+        for batch in rows.to_batches(columns=_SCORED.names):
             found = batch["id"].to_numpy()
             # pyarrow's own `is_in` would hash all ids anew for each batch.
             places = np.searchsorted(ids, found).clip(max=len(ids) - 1)
-            labels = batch.filter(pa.array(ids[places] == found))["label"]
-            counts.update({pair["values"].as_py(): pair["counts"].as_py() for pair in labels.value_counts()})
-        return counts
+            ours = batch.filter(pa.array(ids[places] == found))
+            counts.update({pair["values"].as_py(): pair["counts"].as_py() for pair in ours["label"].value_counts()})
+            num_doubtful += len(ours) - ours["doubt"].null_count
+        return counts, num_doubtful
 
 
 def file_system(place: str) -> tuple[fs.FileSystem, str]:

@@ -32,6 +32,7 @@ from anomalib_ear.deploy.archive import MODEL, Archive, Table, file_system
 from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say
 from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction
+from anomalib_ear.deploy.shape import DOUBTFUL
 from anomalib_ear.deploy.threads import available_cores, in_order
 
 # Photographs of one Parquet file: what a worker that is lost has scored for nothing, and what pays for handing it out.
@@ -48,7 +49,13 @@ _PATIENCE = 10
 # What the system says of one photograph; all else, as of a drive that does not answer, is of many and may pass.
 _ITS_OWN = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
 _SCORES = pa.schema(
-    [("raw_score", pa.float64()), ("normalised_score", pa.float64()), ("label", pa.string()), ("error", pa.string())]
+    [
+        ("raw_score", pa.float64()),
+        ("normalised_score", pa.float64()),
+        ("label", pa.string()),
+        ("doubt", pa.string()),
+        ("error", pa.string()),
+    ]
 )
 
 
@@ -125,16 +132,18 @@ def bulk(
     with _cluster(address) as workers:
         ids = table.list(archive.photographs())
         table.begin(model)
-        before = table.counts(ids)
+        before, _ = table.counts(ids)
         if before:
             say(f"Resumed: {before.total()} of {len(ids)} photographs have a row.")
         part = max(_MIN_PART, min(_MAX_PART, len(ids) // (workers * _PARTS_PER_WORKER)))
         _run(table, part, workers, (output, source, threshold, precision))
-        counts = table.counts(ids)
+        counts, num_doubtful = table.counts(ids)
     if counts.total() != len(ids):
         msg = f"{table.scores} has {counts.total()} rows of {len(ids)} photographs: did two commands write there?"
         raise ValueError(msg)
     say(f"{counts['good']} good, {counts['defective']} defective, {counts[None]} not scored. Scores: {table.scores}")
+    if num_doubtful:
+        say(f"{num_doubtful} {DOUBTFUL}")
     return int(counts[None] > 0 or bool(archive.unreachable))
 
 
@@ -211,7 +220,8 @@ def _row(result: Prediction | Exception) -> dict[str, Any]:
         if kind is MemoryError or getattr(result, "errno", None) not in _ITS_OWN:
             raise kind(text) from result
         return {"error": text}
-    return {"raw_score": result.raw_score, "normalised_score": result.score, "label": result.label}
+    scores = {"raw_score": result.raw_score, "normalised_score": result.score, "label": result.label}
+    return {**scores, "doubt": result.doubt}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.pre_processing import PreProcessor
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchvision.transforms.v2 import CenterCrop, Resize
 
@@ -39,6 +40,7 @@ from anomalib_ear.deploy.int8 import (
 )
 from anomalib_ear.deploy.model_file import METADATA, WEIGHTS
 from anomalib_ear.deploy.resize import ExportableResize
+from anomalib_ear.deploy.shape import SHAPES, Span
 from anomalib_ear.method.model import EarModel
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ _OTHER_INT8 = {
     CompressionType.INT8: "would leave statistics and threshold as they are for other weights",
     CompressionType.INT8_ACQ: "chooses what to compress by the test images' labels",
 }
-# Key in a checkpoint.
+# Keys in a checkpoint.
 _TRAINING_DATA = "anomalib_ear_training_data"
+_SHAPES = "anomalib_ear_photograph_shapes"
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ class EarExportMixin(ExportMixin):
     # What it was trained on, and the files of which this was noted.
     _training_data: training_data.Record | None = None
     _recorded: list[str] | None = None
+    # Least and greatest aspect ratio of the training photographs, if known.
+    photograph_shapes: Span | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained and validated on."""
@@ -75,11 +80,16 @@ class EarExportMixin(ExportMixin):
         self._record_training_data()
         if self._training_data is not None:
             checkpoint[_TRAINING_DATA] = self._training_data
+        if self.photograph_shapes is not None:
+            checkpoint[_SHAPES] = self.photograph_shapes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what the checkpoint was trained and validated on."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self._training_data = checkpoint.get(_TRAINING_DATA)
+        trainer = getattr(self, "_trainer", None)
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING:  # else they are those of the data at hand
+            self.photograph_shapes = checkpoint.get(_SHAPES)
 
     def other_training_data(self) -> str:
         """Say how the data of the training that begins differ from the checkpoint's; empty if not, or if unknown."""
@@ -135,7 +145,7 @@ class EarExportMixin(ExportMixin):
         with _replacing(path) as folder:
             with only_warnings(*VERBOSE_LOGGERS):
                 model = onnx.load(super().to_onnx(folder, model_file_name, input_size, **defaults | kwargs))
-            for name, value in describe(self.post_processor, self.model.calibration_images).items():
+            for name, value in self._describe().items():
                 model.metadata_props.add(key=f"{METADATA}.{name}", value=value)
             onnx.save(model, folder / path.name)
         _tell(path)
@@ -188,7 +198,7 @@ class EarExportMixin(ExportMixin):
                     vectorise_logarithms(model)
                     if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
                         model = resize_first(model, input_size)
-                    for name, value in describe(self.post_processor, self.model.calibration_images).items():
+                    for name, value in self._describe().items():
                         model.set_rt_info(value, [METADATA, name])
                     for _ in range(2):  # the second time with the digest of what the first one wrote
                         openvino.save_model(model, folder / path.name, compress_to_fp16=False)
@@ -234,6 +244,13 @@ class EarExportMixin(ExportMixin):
         if not self.model.is_calibrated:
             msg = "the training of this model was interrupted: give the last checkpoint that it wrote with --ckpt_path."
             raise ValueError(msg)
+
+    def _describe(self) -> dict[str, str]:
+        """Return the metadata of the exported model."""
+        noted = describe(self.post_processor, self.model.calibration_images)
+        if self.photograph_shapes is not None:
+            noted[SHAPES] = " ".join(f"{ratio:.6g}" for ratio in self.photograph_shapes)
+        return noted
 
     def _insist_on_training_data(self, images: CalibrationImages) -> None:
         """Refuse data whose training images were not trained on, or whose validation images were."""

@@ -24,13 +24,14 @@ import jsonargparse
 from tqdm import tqdm
 
 from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say, say_left_out
-from anomalib_ear.deploy.drift import SCORE, DriftWatch
+from anomalib_ear.deploy.drift import SCORE, SHAPE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find, root_of
 from anomalib_ear.deploy.pictures import CannotWriteError
 from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold
 from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
+from anomalib_ear.deploy.shape import DOUBTFUL
 from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
 
@@ -142,6 +143,7 @@ class _Inspection:
         self._tried_again: set[Path] = set()
         self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
+        self._num_doubtful = 0
         if math.isnan(line.model.trained_threshold):
             say("The model notes no threshold: its scores are taken as normalised, with the trained threshold at 0.5.")
         if not self._drift.is_on:
@@ -212,12 +214,19 @@ class _Inspection:
             self._is_drift_said = True
             tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
         drift = "" if changed is None else changed or "no"
+        if part.doubt is not None:
+            drift = SHAPE
+            self._num_doubtful += 1
+            if self._num_doubtful == 1:
+                tqdm.write(f"{SHAPE}: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)
         self.table.append((*as_row(scores.path, part.raw_score, part.score, part.label, scores.digest), drift))
 
     def tell(self) -> None:
         """Say how it went."""
         good, defective = self._counts["good"], self._counts["defective"]
         say(f"{good} good, {defective} defective, {self.num_failed} not scored. Scores: {self.table.path}")
+        if self._num_doubtful:
+            say(f"{self._num_doubtful} {DOUBTFUL}")
         if self.line.heat_maps and self._counts:
             say(f"Pictures: {self.line.output / 'heat_maps'}")
         for text in self._failures:

@@ -9,6 +9,7 @@ Decoding, inference and writing overlap; memory holds a few photographs, however
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,9 +93,10 @@ class Line:
         digest = sha256(file)  # before it is read, so that a later run notices a change in between
         pixels = read_image(file)
         image = self.model.prepare(pixels)
+        doubt = self.model.doubt(pixels)
         photograph = small_copy(pixels) if self.heat_maps else None
         del pixels  # many times larger than what is needed of it
-        prediction = self.model.infer(image)
+        prediction = replace(self.model.infer(image), doubt=doubt)
         paths = self._pictures(name)
         for kind, path in paths.items():
             if not self._is_on[kind]:

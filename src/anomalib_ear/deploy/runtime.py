@@ -3,10 +3,11 @@
 
 """An exported model where it is used: neither torch nor anomalib, only openvino, numpy and pillow."""
 
+import logging
 import math
 import os
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
@@ -19,6 +20,7 @@ from PIL import Image
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.deploy.graph import take_out_resize
 from anomalib_ear.deploy.model_file import metadata, numbers, one_line, read_model
+from anomalib_ear.deploy.shape import SHAPES, other_shape
 from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.images import read_image
 
@@ -27,6 +29,8 @@ Photograph: TypeAlias = "str | os.PathLike[str] | NDArray[Any]"
 Label: TypeAlias = Literal["good", "defective"]
 
 _PIXELS = "pixels must be (H, W) or (H, W, 3), uint8 or uint16 of full range or floats in [0, 1]"
+
+logger = logging.getLogger(__name__)
 
 # OpenVINO makes its table of types at the first use, and two threads whose first use comes at once wait for each other
 # forever. Nobody can be here twice at once.
@@ -43,12 +47,15 @@ class Prediction:
         is_defective: Whether the score is above the threshold.
         anomaly_map: ``(h, w)`` in [0, 1), where 0.5 is the trained threshold of pixels; of the size at which the model
             looks at photographs, the whole photograph whatever its own size. Writable, and nobody else's.
+        doubt: Why all this means little, in words: the photograph has another shape than those of training. ``None``
+            if it has not, or the model does not note theirs.
     """
 
     score: float
     raw_score: float | None
     is_defective: bool
     anomaly_map: NDArray[np.float32]
+    doubt: str | None = None
 
     @property
     def label(self) -> Label:
@@ -72,6 +79,8 @@ class DeployedModel:
         trained_threshold: Score before normalisation that became 0.5, in [0, 1]; NaN if the model does not note it.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
+        photograph_shapes: Least and greatest aspect ratio, width by height, of the training photographs; ``None`` where
+            the model does not note them.
         good: Values of good images of training by the quantity's name, for the watch for drift; empty where the model
             does not note them.
         size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
@@ -100,6 +109,8 @@ class DeployedModel:
         self.threshold = threshold
         try:
             self.trained_threshold, *_ = numbers(model, "image_threshold", most=1) or [math.nan]
+            shapes = numbers(model, SHAPES)
+            self.photograph_shapes = (shapes[0], shapes[-1]) if shapes else None
             self.good = {name: numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
         except ValueError as error:
             msg = f"{path} is damaged: {error}. Export it again."
@@ -122,6 +133,7 @@ class DeployedModel:
             raise ValueError(msg)
         self.num_requests: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self.num_threads = self.num_requests + (cores or available_cores())
+        self._has_doubted = False
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(self.num_requests):
             self._idle.put(compiled.create_infer_request())
@@ -140,7 +152,11 @@ class DeployedModel:
                 photograph of known range, which names it; or if the model's score is not finite, or not in [0, 1].
         """
         pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
-        return self.infer(self.prepare(pixels))
+        image, doubt = self.prepare(pixels), self.doubt(pixels)
+        if doubt is not None and not self._has_doubted:
+            self._has_doubted = True
+            logger.warning("%s. So it may be with later ones, whose `doubt` says so.", doubt)
+        return replace(self.infer(image), doubt=doubt)
 
     def predict_many(self, photographs: Iterable[Photograph]) -> Generator[Prediction | Exception]:
         """Score photographs on all cores.
@@ -189,6 +205,10 @@ class DeployedModel:
 
     def _resized(self, band: Image.Image) -> Image.Image:
         return band if self.size is None else band.resize(self.size[::-1], Image.Resampling.BILINEAR)
+
+    def doubt(self, pixels: NDArray[Any]) -> str | None:
+        """Say why a photograph's score will mean little; see ``Prediction``."""
+        return other_shape((pixels.shape[0], pixels.shape[1]), self.photograph_shapes)
 
     def infer(self, image: NDArray[np.float32]) -> Prediction:
         """Score what ``prepare`` returns; waits while every request is busy.

@@ -23,13 +23,12 @@ from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import doubts
+from anomalib_ear.deploy.shape import TOLERANCE, Size, Span, distortion, other_shape, span
 from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_image, read_size, to_unit
 from anomalib_ear.masks import read_mask, read_mask_size
 
 logger = logging.getLogger(__name__)
 
-# Factor by which the aspect ratio may change without a warning.
-_TOLERANCE = 1.05
 # Advised sizes are multiples of this, to which the default model pads.
 _MULTIPLE = 64
 # An advised size may have this many times the area that was asked for.
@@ -41,15 +40,16 @@ _DARK = 0.25
 # Of so many photographs the pixels are looked at, since reading takes time.
 _LOOKED_AT = 8
 
-Size = tuple[int, int]
 
-
-def check_datamodule(datamodule: Any, transform: Transform | None = None) -> None:  # noqa: ANN401  anybody's
+def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Span | None:  # noqa: ANN401  anybody's
     """Check the photographs and masks of a datamodule that is set up.
 
     Args:
         datamodule: Any datamodule; what is not known of it is not checked.
         transform: The model's transform in training; decides in which sizes photographs reach the network.
+
+    Returns:
+        In training the least and greatest aspect ratio of the training photographs, if these are files.
 
     Raises:
         OSError: If a photograph or mask cannot be read, or a mask is missing; names it.
@@ -67,16 +67,20 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
     _check_copies(labels)
     trainer = getattr(datamodule, "trainer", None)
     if trainer is None or trainer.state.fn != TrainerFn.FITTING:
-        return
+        return None
     resizes = extract_transforms_by_type(transform, Resize)
     train = getattr(datamodule, "train_data", None)
     trained = train.samples.image_path if isinstance(train, AnomalibDataset) else ()
     trained = [path for path in trained if path in sizes]
+    trained_sizes = [sizes[path] for path in trained]
+    augmentations = getattr(datamodule, "train_augmentations", None)
     if not resizes or len(resizes[-1].size) != 2:
         _check_network_size(datamodule, sizes, transform)
     else:
-        trained_sizes = [sizes[path] for path in trained]
-        _warn_of_squashing(trained_sizes, tuple(resizes[-1].size), getattr(datamodule, "train_augmentations", None))
+        _warn_of_squashing(trained_sizes, tuple(resizes[-1].size), augmentations)
+    shapes = span(_transformed(size, augmentations) for size in set(trained_sizes))
+    validation = getattr(datamodule, "val_data", None)
+    warn_of_other_shapes(validation, shapes, getattr(datamodule, "val_augmentations", None))
     _warn_of_augmentations(datamodule)
     _warn_of_darkness(trained)
     _warn_of_strange_masks(masks)
@@ -84,17 +88,32 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
         _warn_of_other_files(datamodule)
         if datamodule.mask_dir is None:
             _warn_of_masks(datamodule)
+    return shapes
 
 
-def check_photographs(dataset: Any) -> None:  # noqa: ANN401  anybody's
-    """Check the headers of the photographs that ``predict`` shall score; of other data sets nothing is checked.
+def warn_of_other_shapes(dataset: Any, trained: Span | None, augmentations: Transform | None = None) -> None:  # noqa: ANN401
+    """Check the headers of photographs, and name one that has another shape than those of training.
+
+    Args:
+        dataset: Of files to train, test or predict; of others nothing is checked.
+        trained: Least and greatest aspect ratio of the training photographs; ``None`` if not known.
+        augmentations: The datamodule's of these photographs, which may crop. Those of its data set have the model's
+            resize too.
 
     Raises:
         OSError: If a photograph cannot be read; names it.
         ValueError: If what a file holds is not one photograph; names it.
     """
-    for path in getattr(dataset, "image_filenames", ()):
-        read_size(path)
+    is_labelled = isinstance(dataset, AnomalibDataset)
+    paths = dataset.samples.image_path if is_labelled else getattr(dataset, "image_filenames", ())
+    found = defaultdict(list)
+    for path in (str(path) for path in paths):
+        if Path(path).suffix.lower() in SUFFIXES:
+            found[read_size(path)].append(path)
+    doubts_of = {size: other_shape(_transformed(size, augmentations), trained) for size in found}
+    others = [(path, text) for size, text in doubts_of.items() if text is not None for path in found[size]]
+    if others:
+        logger.warning("%d of %d photographs, such as '%s': %s.", len(others), len(paths), *others[0])
 
 
 def _check_labels(subsets: Iterable[AnomalibDataset]) -> dict[Path, int]:
@@ -222,14 +241,14 @@ def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Trans
         return
     ordered = sorted(sizes, key=lambda size: size[1] / size[0])
     usual = ordered[len(ordered) // 2]
-    if augmentations is None and max(_distortion(size, usual) for size in (ordered[0], ordered[-1])) > _TOLERANCE:
+    if augmentations is None and max(distortion(size, usual) for size in (ordered[0], ordered[-1])) > TOLERANCE:
         logger.warning(
             "Photographs differ in shape, %d x %d to %d x %d pixels (height x width). All are squashed to %d x %d.",
             *(*ordered[0], *ordered[-1], *image_size),
         )
     cropped = _transformed(usual, augmentations)
     advised = advise_size(cropped, math.prod(image_size))
-    if _distortion(cropped, image_size) > max(_TOLERANCE, _distortion(cropped, advised)):
+    if distortion(cropped, image_size) > max(TOLERANCE, distortion(cropped, advised)):
         logger.warning(
             "Photographs of %d x %d pixels (height x width) are squashed to %d x %d. "
             "--model.image_size '[%d,%d]' keeps their shape.",
@@ -244,12 +263,6 @@ def _transformed(size: Size, *transforms: Transform | None) -> Size:
         image = transform(image)
     height, width = image.shape[-2:]
     return height, width
-
-
-def _distortion(size: Size, other: Size) -> float:
-    """Return by which factor, 1 or more, the aspect ratio changes."""
-    ratio = size[1] / size[0] * other[0] / other[1]
-    return max(ratio, 1 / ratio)
 
 
 def advise_size(photograph: Size, area: int) -> Size:
@@ -268,9 +281,9 @@ def advise_size(photograph: Size, area: int) -> Size:
     candidates = [
         (_MULTIPLE * rows, _MULTIPLE * columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)
     ]
-    near = [size for size in candidates if _distortion(photograph, size) <= _TOLERANCE]
+    near = [size for size in candidates if distortion(photograph, size) <= TOLERANCE]
     if not near:
-        return min(candidates, key=lambda size: _distortion(photograph, size))
+        return min(candidates, key=lambda size: distortion(photograph, size))
     return min(near, key=lambda size: abs(math.log(math.prod(size) / wanted)))
 
 

@@ -199,7 +199,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def setup(self, stage: str) -> None:
         """Check the data before any of it is worked on."""
         transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
-        check_datamodule(getattr(self.trainer, "datamodule", None), transform)
+        shapes = check_datamodule(getattr(self.trainer, "datamodule", None), transform)
+        if stage == "fit":
+            self.photograph_shapes = shapes
         evaluate_once(self.trainer)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's

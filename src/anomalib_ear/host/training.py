@@ -5,7 +5,7 @@
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_ear.host.checks import check_photographs
+from anomalib_ear.host.checks import warn_of_other_shapes
 from anomalib_ear.method.calibration import DIVERGED
 
 if TYPE_CHECKING:
@@ -77,19 +77,15 @@ class TrainingCallback(Callback):
             self._validated_step = trainer.global_step
             pl_module.calibrate(full=may_be_kept(trainer))
         else:
-            pl_module.insist_on_training()
+            _check(pl_module, trainer, "val")
 
     def on_test_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model before the first image is read."""
-        del trainer
-        pl_module.insist_on_training()
+        _check(pl_module, trainer, "test")
 
     def on_predict_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model, and photographs that cannot be read, before the first is scored."""
-        pl_module.insist_on_training()
-        loaders = trainer.predict_dataloaders
-        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-            check_photographs(getattr(loader, "dataset", None))
+        _check(pl_module, trainer, "predict")
 
     def on_fit_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Say so if there was nothing to learn in."""
@@ -120,6 +116,17 @@ class TrainingCallback(Callback):
                 self._validated_step,
                 trainer.global_step,
             )
+
+
+def _check(model: "Ear", trainer: Trainer, stage: Literal["val", "test", "predict"]) -> None:
+    """Refuse an untrained model and photographs that cannot be read, and say which have another shape."""
+    model.insist_on_training()
+    loaders = getattr(trainer, f"{stage}_dataloaders")
+    # A datamodule predicts what it tests.
+    of_datamodule = f"{'test' if stage == 'predict' else stage}_augmentations"
+    augmentations = getattr(getattr(trainer, "datamodule", None), of_datamodule, None)
+    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        warn_of_other_shapes(getattr(loader, "dataset", None), model.photograph_shapes, augmentations)
 
 
 def check_trainer(trainer: Trainer) -> None:

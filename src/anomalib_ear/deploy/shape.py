@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The shape of photographs, which a resize changes: one of another shape than in training becomes another picture."""
+
+from collections.abc import Iterable, Sequence
+
+# Factor by which the aspect ratio may change without a warning.
+TOLERANCE = 1.05
+# An exported model notes the least and the greatest aspect ratio of its training photographs by this name.
+SHAPES = "photograph_shapes"
+
+# How a sentence ends that begins with their number.
+DOUBTFUL = "have another shape than in training: their scores mean little."
+
+Size = tuple[int, int]
+Span = tuple[float, float]
+
+
+def aspect_ratio(size: Size) -> float:
+    """Return how many times as wide as high it is; the size is height and width in pixels."""
+    return size[1] / size[0]
+
+
+def distortion(size: Size, other: Size) -> float:
+    """Return by which factor, 1 or more, the aspect ratio changes."""
+    ratio = aspect_ratio(size) / aspect_ratio(other)
+    return max(ratio, 1 / ratio)
+
+
+def span(sizes: Iterable[Size]) -> Span | None:
+    """Return the least and the greatest aspect ratio; ``None`` if there is no size."""
+    ratios = [aspect_ratio(size) for size in sizes]
+    return (min(ratios), max(ratios)) if ratios else None
+
+
+def other_shape(size: Size, trained: Sequence[float] | None) -> str | None:
+    """Say that a photograph has another shape than those that a model was trained on.
+
+    Args:
+        size: Its height and width in pixels.
+        trained: Least and greatest aspect ratio of the training photographs; empty or ``None`` if not known.
+
+    Returns:
+        ``None`` if it has not, within the tolerance, or if that is not known.
+    """
+    if not trained:
+        return None
+    least, greatest = trained
+    ratio = aspect_ratio(size)
+    if least / TOLERANCE <= ratio <= greatest * TOLERANCE:
+        return None
+    known = f"{least:.3g}" if greatest < least * TOLERANCE else f"{least:.3g} to {greatest:.3g}"
+    return (
+        f"{size[0]} x {size[1]} pixels (height x width) are another shape than in training: {ratio:.3g} times as wide "
+        f"as high, there {known}. Crop or turn it as those; its score means little"
+    )

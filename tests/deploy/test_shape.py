@@ -1,0 +1,68 @@
+# SPDX-FileCopyrightText: 2026 anomalib-ear contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A photograph of another shape than those of training is scored, and said."""
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.deploy.shape import other_shape
+from brightness import brightness_model, inspect
+
+
+@pytest.mark.parametrize(
+    ("size", "trained", "is_other"),
+    [
+        ((100, 200), (2.0, 2.0), False),
+        ((1000, 2000), (2.0, 2.0), False),  # the size is not the shape
+        ((100, 208), (2.0, 2.0), False),
+        ((100, 212), (2.0, 2.0), True),
+        ((100, 188), (2.0, 2.0), True),
+        ((200, 100), (2.0, 2.0), True),
+        ((100, 150), (1.0, 2.0), False),
+        ((100, 90), (1.0, 2.0), True),
+        ((100, 90), None, False),
+    ],
+)
+def test_a_shape_is_another_beyond_five_per_cent(
+    size: tuple[int, int], trained: tuple[float, float] | None, is_other: bool
+) -> None:
+    """Wider than the widest or narrower than the narrowest of training; of a model that does not say it none is."""
+    assert (other_shape(size, trained) is not None) == is_other
+
+
+def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first by name, all by number, each in its row; the others' rows are as ever."""
+    for name, size in (("1.png", (40, 20)), ("2.png", (20, 40)), ("3.png", (81, 40)), ("4.png", (40, 40))):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.new("L", size, 90).save(tmp_path / "in" / name)
+    assert inspect(brightness_model(tmp_path, shapes="2 2"), tmp_path / "in", tmp_path / "out") == 0
+    with (tmp_path / "out" / "scores.csv").open(newline="") as file:
+        assert [row["drift"] for row in csv.DictReader(file)] == ["", "shape", "", "shape"]
+    said = capsys.readouterr()
+    assert "2 have another shape than in training" in said.out
+    lines = [line for line in said.err.splitlines() if "shape: " in line]
+    assert len(lines) == 1
+    assert "shape: 2.png: 40 x 20 pixels (height x width) are another shape than in training" in lines[0]
+    assert "0.5 times as wide as high, there 2." in lines[0]
+
+
+def test_a_program_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once by a warning, and by each prediction."""
+    model = DeployedModel(brightness_model(tmp_path, shapes="1 2"))
+    with caplog.at_level(logging.WARNING):
+        doubts = [model.predict(np.zeros(size, np.uint8)).doubt for size in ((20, 40), (40, 20), (20, 30), (50, 20))]
+    assert [doubt is not None for doubt in doubts] == [False, True, False, True]
+    assert doubts[3].startswith("50 x 20 pixels (height x width) are another shape than in training")
+    assert len(caplog.records) == 1
+
+
+def test_a_model_that_does_not_note_it_doubts_nothing(tmp_path: Path) -> None:
+    """One of another program, or of an earlier version."""
+    assert DeployedModel(brightness_model(tmp_path)).predict(np.zeros((20, 90), np.uint8)).doubt is None
