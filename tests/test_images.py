@@ -30,7 +30,7 @@ from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
 from PIL import EpsImagePlugin, Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import CenterCrop, Resize
+from torchvision.transforms.v2 import CenterCrop, Compose, RandomCrop, Resize, Transform
 
 from anomalib_ear import Ear, images
 from anomalib_ear.data import SyntheticDefectDataset
@@ -413,6 +413,28 @@ class TestChecks:
         said = [record.getMessage() for record in caplog.records if "another shape" in record.getMessage()]
         assert said
         assert re.match(r"3 of \d photographs, such as '.*defective/\d\.png': 70 x 70 pixels", said[0])
+
+    @pytest.mark.parametrize(
+        ("augmentation", "pre_processor"),
+        [
+            (Resize((64, 64)), True),
+            (RandomCrop((64, 64)), True),
+            (None, PreProcessor(Compose([Resize((64, 96)), CenterCrop((64, 64))]))),
+        ],
+        ids=["resized", "cropped", "cropped by the model"],
+    )
+    def test_photographs_of_one_shape_are_not(
+        self, root: Path, caplog: pytest.LogCaptureFixture, augmentation: Transform | None, pre_processor: PreProcessor
+    ) -> None:
+        """However they are augmented, and where the model does not squash them."""
+        model = Ear(space="pixels", channels=[4, 8], pre_processor=pre_processor, visualizer=False)
+        engine = Engine(max_epochs=1, limit_train_batches=1, accelerator="cpu", logger=False, default_root_dir=root)
+        data = self.data(root, mask_dir=None, train_augmentations=augmentation)
+        with caplog.at_level(logging.WARNING):
+            engine.fit(model, data)
+            engine.test(model, datamodule=data)
+            engine.predict(model, data_path=root / "good")
+        assert "another shape" not in caplog.text
 
     @pytest.mark.parametrize("stage", ["augmentations", "val_augmentations", "train_augmentations"])
     def test_augmentations_that_the_line_has_not_are_said(

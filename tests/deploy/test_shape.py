@@ -42,11 +42,11 @@ def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     for name, size in (("1.png", (40, 20)), ("2.png", (20, 40)), ("3.png", (81, 40)), ("4.png", (40, 40))):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("L", size, 90).save(tmp_path / "in" / name)
-    assert inspect(brightness_model(tmp_path, shapes="2 2"), tmp_path / "in", tmp_path / "out") == 0
+    assert inspect(brightness_model(tmp_path, ratios="2 2"), tmp_path / "in", tmp_path / "out") == 0
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
         assert [row["drift"] for row in csv.DictReader(file)] == ["", "shape", "", "shape"]
     said = capsys.readouterr()
-    assert "2 have another shape than in training" in said.out
+    assert "2 of another shape than in training" in said.out
     lines = [line for line in said.err.splitlines() if "shape: " in line]
     assert len(lines) == 1
     assert "shape: 2.png: 40 x 20 pixels (height x width) are another shape than in training" in lines[0]
@@ -55,7 +55,7 @@ def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_program_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Once by a warning, and by each prediction."""
-    model = DeployedModel(brightness_model(tmp_path, shapes="1 2"))
+    model = DeployedModel(brightness_model(tmp_path, ratios="1 2"))
     with caplog.at_level(logging.WARNING):
         doubts = [model.predict(np.zeros(size, np.uint8)).doubt for size in ((20, 40), (40, 20), (20, 30), (50, 20))]
     assert [doubt is not None for doubt in doubts] == [False, True, False, True]

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 # What is compared beside the score; see ``measure``.
 QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness", "row", "column")
 SCORE, ALARMS = "score", "alarms"
-# What is told of a single photograph: it has another shape than those of training.
-SHAPE = "shape"
 # An exported model notes them by the quantity's name with this prefix.
 GOOD = "good_"
 # Photographs that are compared: the last ones, and how many there must be.

@@ -40,7 +40,7 @@ from anomalib_ear.deploy.int8 import (
 )
 from anomalib_ear.deploy.model_file import METADATA, WEIGHTS
 from anomalib_ear.deploy.resize import ExportableResize
-from anomalib_ear.deploy.shape import SHAPES, Span
+from anomalib_ear.deploy.shape import ASPECT_RATIOS, Span
 from anomalib_ear.method.model import EarModel
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ _OTHER_INT8 = {
 }
 # Keys in a checkpoint.
 _TRAINING_DATA = "anomalib_ear_training_data"
-_SHAPES = "anomalib_ear_photograph_shapes"
+_ASPECT_RATIOS = "anomalib_ear_aspect_ratios"
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ class EarExportMixin(ExportMixin):
     # What it was trained on, and the files of which this was noted.
     _training_data: training_data.Record | None = None
     _recorded: list[str] | None = None
-    # Least and greatest aspect ratio of the training photographs, if known.
-    photograph_shapes: Span | None = None
+    # The least and the greatest of the training photographs, width by height, where a resize may change them.
+    aspect_ratios: Span | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained and validated on."""
@@ -80,16 +80,17 @@ class EarExportMixin(ExportMixin):
         self._record_training_data()
         if self._training_data is not None:
             checkpoint[_TRAINING_DATA] = self._training_data
-        if self.photograph_shapes is not None:
-            checkpoint[_SHAPES] = self.photograph_shapes
+        if self.aspect_ratios is not None:
+            checkpoint[_ASPECT_RATIOS] = self.aspect_ratios
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what the checkpoint was trained and validated on."""
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self._training_data = checkpoint.get(_TRAINING_DATA)
         trainer = getattr(self, "_trainer", None)
-        if trainer is None or trainer.state.fn != TrainerFn.FITTING:  # else they are those of the data at hand
-            self.photograph_shapes = checkpoint.get(_SHAPES)
+        is_fitting = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        if not is_fitting or self.aspect_ratios is None:  # else they are those of the data at hand
+            self.aspect_ratios = checkpoint.get(_ASPECT_RATIOS)
 
     def other_training_data(self) -> str:
         """Say how the data of the training that begins differ from the checkpoint's; empty if not, or if unknown."""
@@ -248,8 +249,8 @@ class EarExportMixin(ExportMixin):
     def _describe(self) -> dict[str, str]:
         """Return the metadata of the exported model."""
         noted = describe(self.post_processor, self.model.calibration_images)
-        if self.photograph_shapes is not None:
-            noted[SHAPES] = " ".join(f"{ratio:.6g}" for ratio in self.photograph_shapes)
+        if self.aspect_ratios is not None:
+            noted[ASPECT_RATIOS] = " ".join(f"{ratio:.6g}" for ratio in self.aspect_ratios)
         return noted
 
     def _insist_on_training_data(self, images: CalibrationImages) -> None:

@@ -24,7 +24,7 @@ import jsonargparse
 from tqdm import tqdm
 
 from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say, say_left_out
-from anomalib_ear.deploy.drift import SCORE, SHAPE, DriftWatch
+from anomalib_ear.deploy.drift import SCORE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find, root_of
@@ -34,6 +34,9 @@ from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
 from anomalib_ear.deploy.shape import DOUBTFUL
 from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
+
+# Stands in the column of drift for a photograph of another shape than those of training.
+_SHAPE = "shape"
 
 
 def infer(
@@ -209,16 +212,17 @@ class _Inspection:
         """Append a row."""
         part = scores.prediction
         self._counts[part.label] += 1
-        changed = self._drift.add({SCORE: part.score} | scores.light)
-        if changed and not self._is_drift_said:
-            self._is_drift_said = True
-            tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
-        drift = "" if changed is None else changed or "no"
-        if part.doubt is not None:
-            drift = SHAPE
+        if part.doubt is None:
+            changed = self._drift.add({SCORE: part.score} | scores.light)
+            if changed and not self._is_drift_said:
+                self._is_drift_said = True
+                tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
+            drift = "" if changed is None else changed or "no"
+        else:  # is said of this photograph alone
+            drift = _SHAPE
             self._num_doubtful += 1
             if self._num_doubtful == 1:
-                tqdm.write(f"{SHAPE}: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)
+                tqdm.write(f"{_SHAPE}: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)
         self.table.append((*as_row(scores.path, part.raw_score, part.score, part.label, scores.digest), drift))
 
     def tell(self) -> None:

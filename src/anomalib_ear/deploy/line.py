@@ -9,7 +9,6 @@ Decoding, inference and writing overlap; memory holds a few photographs, however
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +95,7 @@ class Line:
         doubt = self.model.doubt(pixels)
         photograph = small_copy(pixels) if self.heat_maps else None
         del pixels  # many times larger than what is needed of it
-        prediction = replace(self.model.infer(image), doubt=doubt)
+        prediction = self.model.infer(image, doubt)
         paths = self._pictures(name)
         for kind, path in paths.items():
             if not self._is_on[kind]:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
@@ -20,7 +20,7 @@ from PIL import Image
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.deploy.graph import take_out_resize
 from anomalib_ear.deploy.model_file import metadata, numbers, one_line, read_model
-from anomalib_ear.deploy.shape import SHAPES, other_shape
+from anomalib_ear.deploy.shape import ASPECT_RATIOS, Span, other_shape
 from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.images import read_image
 
@@ -47,8 +47,8 @@ class Prediction:
         is_defective: Whether the score is above the threshold.
         anomaly_map: ``(h, w)`` in [0, 1), where 0.5 is the trained threshold of pixels; of the size at which the model
             looks at photographs, the whole photograph whatever its own size. Writable, and nobody else's.
-        doubt: Why all this means little, in words: the photograph has another shape than those of training. ``None``
-            if it has not, or the model does not note theirs.
+        doubt: Why all this may mean little, in words: the photograph has another shape than those of training.
+            ``None`` if it has not, or the model does not note theirs.
     """
 
     score: float
@@ -79,8 +79,8 @@ class DeployedModel:
         trained_threshold: Score before normalisation that became 0.5, in [0, 1]; NaN if the model does not note it.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
-        photograph_shapes: Least and greatest aspect ratio, width by height, of the training photographs; ``None`` where
-            the model does not note them.
+        aspect_ratios: The least and the greatest of the training photographs, width by height; ``None`` where the model
+            does not note them.
         good: Values of good images of training by the quantity's name, for the watch for drift; empty where the model
             does not note them.
         size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
@@ -109,8 +109,7 @@ class DeployedModel:
         self.threshold = threshold
         try:
             self.trained_threshold, *_ = numbers(model, "image_threshold", most=1) or [math.nan]
-            shapes = numbers(model, SHAPES)
-            self.photograph_shapes = (shapes[0], shapes[-1]) if shapes else None
+            self.aspect_ratios = _aspect_ratios(model)
             self.good = {name: numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
         except ValueError as error:
             msg = f"{path} is damaged: {error}. Export it again."
@@ -155,8 +154,9 @@ class DeployedModel:
         image, doubt = self.prepare(pixels), self.doubt(pixels)
         if doubt is not None and not self._has_doubted:
             self._has_doubted = True
-            logger.warning("%s. So it may be with later ones, whose `doubt` says so.", doubt)
-        return replace(self.infer(image), doubt=doubt)
+            name = "A photograph" if isinstance(photograph, np.ndarray) else photograph
+            logger.warning("%s: %s. Of later ones only `Prediction.doubt` says it.", name, doubt)
+        return self.infer(image, doubt)
 
     def predict_many(self, photographs: Iterable[Photograph]) -> Generator[Prediction | Exception]:
         """Score photographs on all cores.
@@ -207,14 +207,15 @@ class DeployedModel:
         return band if self.size is None else band.resize(self.size[::-1], Image.Resampling.BILINEAR)
 
     def doubt(self, pixels: NDArray[Any]) -> str | None:
-        """Say why a photograph's score will mean little; see ``Prediction``."""
-        return other_shape((pixels.shape[0], pixels.shape[1]), self.photograph_shapes)
+        """Say why a photograph's score may mean little; see ``Prediction``."""
+        return other_shape((pixels.shape[0], pixels.shape[1]), self.aspect_ratios)
 
-    def infer(self, image: NDArray[np.float32]) -> Prediction:
+    def infer(self, image: NDArray[np.float32], doubt: str | None = None) -> Prediction:
         """Score what ``prepare`` returns; waits while every request is busy.
 
         Args:
             image: ``(1, 3, H, W)`` in [0, 1].
+            doubt: What ``doubt`` says of the photograph.
 
         Raises:
             ValueError: If the model cannot take it, or its score is not finite, or not in [0, 1].
@@ -241,7 +242,19 @@ class DeployedModel:
             raw_score=raw_score(normalised, self.trained_threshold),
             is_defective=normalised > self.threshold,
             anomaly_map=anomaly_map.reshape(anomaly_map.shape[-2:]),
+            doubt=doubt,
         )
+
+
+def _aspect_ratios(model: openvino.Model) -> Span | None:
+    """Return what the model notes of them; raises a ``ValueError`` if that is damaged."""
+    ratios = numbers(model, ASPECT_RATIOS)
+    if not ratios:
+        return None
+    if len(ratios) != 2:
+        msg = f"its {ASPECT_RATIOS} is {metadata(model, ASPECT_RATIOS)}"
+        raise ValueError(msg)
+    return ratios[0], ratios[1]
 
 
 def raw_score(normalised: float, threshold: float) -> float | None:

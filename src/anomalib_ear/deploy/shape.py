@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 # Factor by which the aspect ratio may change without a warning.
 TOLERANCE = 1.05
 # An exported model notes the least and the greatest aspect ratio of its training photographs by this name.
-SHAPES = "photograph_shapes"
-
-# How a sentence ends that begins with their number.
-DOUBTFUL = "have another shape than in training: their scores mean little."
+ASPECT_RATIOS = "aspect_ratios"
+# How a sentence goes on that begins with their number.
+DOUBTFUL = "of another shape than in training; such scores may mean little."
 
 Size = tuple[int, int]
 Span = tuple[float, float]
@@ -39,10 +38,10 @@ def other_shape(size: Size, trained: Sequence[float] | None) -> str | None:
 
     Args:
         size: Its height and width in pixels.
-        trained: Least and greatest aspect ratio of the training photographs; empty or ``None`` if not known.
+        trained: Least and greatest aspect ratio of the training photographs; ``None`` if not known.
 
     Returns:
-        ``None`` if it has not, within the tolerance, or if that is not known.
+        ``None`` if its aspect ratio lies between these, within the tolerance, or if they are not known.
     """
     if not trained:
         return None
@@ -53,5 +52,5 @@ def other_shape(size: Size, trained: Sequence[float] | None) -> str | None:
     known = f"{least:.3g}" if greatest < least * TOLERANCE else f"{least:.3g} to {greatest:.3g}"
     return (
         f"{size[0]} x {size[1]} pixels (height x width) are another shape than in training: {ratio:.3g} times as wide "
-        f"as high, there {known}. Crop or turn it as those; its score means little"
+        f"as high, there {known}. Crop or turn it as those: its score may mean little"
     )

@@ -6,7 +6,7 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.data.utils import LabelName
 from anomalib.data.utils.path import resolve_path
 from lightning.pytorch.trainer.states import TrainerFn
-from torchvision.transforms.v2 import Resize, Transform
+from torchvision.transforms.v2 import CenterCrop, Resize, Transform
 from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
@@ -41,15 +41,12 @@ _DARK = 0.25
 _LOOKED_AT = 8
 
 
-def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Span | None:  # noqa: ANN401  anybody's
+def check_datamodule(datamodule: Any, transform: Transform | None = None) -> None:  # noqa: ANN401  anybody's
     """Check the photographs and masks of a datamodule that is set up.
 
     Args:
         datamodule: Any datamodule; what is not known of it is not checked.
         transform: The model's transform in training; decides in which sizes photographs reach the network.
-
-    Returns:
-        In training the least and greatest aspect ratio of the training photographs, if these are files.
 
     Raises:
         OSError: If a photograph or mask cannot be read, or a mask is missing; names it.
@@ -67,20 +64,14 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Spa
     _check_copies(labels)
     trainer = getattr(datamodule, "trainer", None)
     if trainer is None or trainer.state.fn != TrainerFn.FITTING:
-        return None
-    resizes = extract_transforms_by_type(transform, Resize)
-    train = getattr(datamodule, "train_data", None)
-    trained = train.samples.image_path if isinstance(train, AnomalibDataset) else ()
-    trained = [path for path in trained if path in sizes]
-    trained_sizes = [sizes[path] for path in trained]
-    augmentations = getattr(datamodule, "train_augmentations", None)
-    if not resizes or len(resizes[-1].size) != 2:
+        return
+    trained = [path for path in _photographs(getattr(datamodule, "train_data", None)) if path in sizes]
+    size = _resized(transform)
+    if size is None:
         _check_network_size(datamodule, sizes, transform)
     else:
-        _warn_of_squashing(trained_sizes, tuple(resizes[-1].size), augmentations)
-    shapes = span(_transformed(size, augmentations) for size in set(trained_sizes))
-    validation = getattr(datamodule, "val_data", None)
-    warn_of_other_shapes(validation, shapes, getattr(datamodule, "val_augmentations", None))
+        trained_sizes = [sizes[path] for path in trained]
+        _warn_of_squashing(trained_sizes, size, getattr(datamodule, "train_augmentations", None))
     _warn_of_augmentations(datamodule)
     _warn_of_darkness(trained)
     _warn_of_strange_masks(masks)
@@ -88,32 +79,53 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Spa
         _warn_of_other_files(datamodule)
         if datamodule.mask_dir is None:
             _warn_of_masks(datamodule)
-    return shapes
 
 
-def warn_of_other_shapes(dataset: Any, trained: Span | None, augmentations: Transform | None = None) -> None:  # noqa: ANN401
+def aspect_ratios(datamodule: Any, transform: Transform | None) -> Span | None:  # noqa: ANN401  anybody's
+    """Return the least and the greatest aspect ratio of the training photographs.
+
+    Args:
+        datamodule: Any datamodule.
+        transform: The model's transform.
+
+    Returns:
+        ``None`` if no resize would change that of another photograph, or the images are no files.
+    """
+    if _resized(transform) is None or extract_transforms_by_type(transform, CenterCrop):
+        return None
+    return span(map(read_size, _photographs(getattr(datamodule, "train_data", None))))
+
+
+def check_photographs(dataset: Any, trained: Span | None) -> None:  # noqa: ANN401  anybody's
     """Check the headers of photographs, and name one that has another shape than those of training.
 
     Args:
-        dataset: Of files to train, test or predict; of others nothing is checked.
-        trained: Least and greatest aspect ratio of the training photographs; ``None`` if not known.
-        augmentations: The datamodule's of these photographs, which may crop. Those of its data set have the model's
-            resize too.
+        dataset: Data set of files; of others nothing is checked.
+        trained: What ``aspect_ratios`` returned.
 
     Raises:
         OSError: If a photograph cannot be read; names it.
         ValueError: If what a file holds is not one photograph; names it.
     """
+    photographs = _photographs(dataset)
+    shapes = ((path, other_shape(read_size(path), trained)) for path in photographs)
+    others = [(path, text) for path, text in shapes if text is not None]
+    if others:
+        logger.warning("%d of %d photographs, such as '%s': %s.", len(others), len(photographs), *others[0])
+
+
+def _photographs(dataset: Any) -> list[str]:  # noqa: ANN401  anybody's
+    """Return the paths of a data set's photographs; none of videos, and where there are no files."""
     is_labelled = isinstance(dataset, AnomalibDataset)
     paths = dataset.samples.image_path if is_labelled else getattr(dataset, "image_filenames", ())
-    found = defaultdict(list)
-    for path in (str(path) for path in paths):
-        if Path(path).suffix.lower() in SUFFIXES:
-            found[read_size(path)].append(path)
-    doubts_of = {size: other_shape(_transformed(size, augmentations), trained) for size in found}
-    others = [(path, text) for size, text in doubts_of.items() if text is not None for path in found[size]]
-    if others:
-        logger.warning("%d of %d photographs, such as '%s': %s.", len(others), len(paths), *others[0])
+    return [str(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
+
+
+def _resized(transform: Transform | None) -> Size | None:
+    """Return height and width to which a transform resizes; ``None`` if it does not, or only one side."""
+    resizes = extract_transforms_by_type(transform, Resize)
+    size: Sequence[int] = (resizes[-1].size or ()) if resizes else ()
+    return (size[0], size[1]) if len(size) == 2 else None
 
 
 def _check_labels(subsets: Iterable[AnomalibDataset]) -> dict[Path, int]:

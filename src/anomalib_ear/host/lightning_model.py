@@ -32,7 +32,7 @@ from anomalib_ear.deploy.export import EarExportMixin
 from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.host import metrics
 from anomalib_ear.host.arguments import check_arguments, refuse_unused
-from anomalib_ear.host.checks import check_datamodule
+from anomalib_ear.host.checks import aspect_ratios, check_datamodule, check_photographs
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import keep_gates_in_export, share_run_folder
@@ -199,9 +199,11 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def setup(self, stage: str) -> None:
         """Check the data before any of it is worked on."""
         transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
-        shapes = check_datamodule(getattr(self.trainer, "datamodule", None), transform)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        check_datamodule(datamodule, transform)
         if stage == "fit":
-            self.photograph_shapes = shapes
+            self.aspect_ratios = aspect_ratios(datamodule, transform)
+            check_photographs(getattr(datamodule, "val_data", None), self.aspect_ratios)
         evaluate_once(self.trainer)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's

@@ -5,7 +5,7 @@
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_ear.host.checks import warn_of_other_shapes
+from anomalib_ear.host.checks import check_photographs
 from anomalib_ear.method.calibration import DIVERGED
 
 if TYPE_CHECKING:
@@ -77,15 +77,15 @@ class TrainingCallback(Callback):
             self._validated_step = trainer.global_step
             pl_module.calibrate(full=may_be_kept(trainer))
         else:
-            _check(pl_module, trainer, "val")
+            pl_module.insist_on_training()
 
     def on_test_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model before the first image is read."""
-        _check(pl_module, trainer, "test")
+        _check(pl_module, trainer.test_dataloaders)
 
     def on_predict_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model, and photographs that cannot be read, before the first is scored."""
-        _check(pl_module, trainer, "predict")
+        _check(pl_module, trainer.predict_dataloaders)
 
     def on_fit_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Say so if there was nothing to learn in."""
@@ -118,15 +118,11 @@ class TrainingCallback(Callback):
             )
 
 
-def _check(model: "Ear", trainer: Trainer, stage: Literal["val", "test", "predict"]) -> None:
+def _check(model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
     """Refuse an untrained model and photographs that cannot be read, and say which have another shape."""
     model.insist_on_training()
-    loaders = getattr(trainer, f"{stage}_dataloaders")
-    # A datamodule predicts what it tests.
-    of_datamodule = f"{'test' if stage == 'predict' else stage}_augmentations"
-    augmentations = getattr(getattr(trainer, "datamodule", None), of_datamodule, None)
     for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-        warn_of_other_shapes(getattr(loader, "dataset", None), model.photograph_shapes, augmentations)
+        check_photographs(getattr(loader, "dataset", None), model.aspect_ratios)
 
 
 def check_trainer(trainer: Trainer) -> None:
