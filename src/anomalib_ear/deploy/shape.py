@@ -5,8 +5,9 @@
 
 from collections.abc import Iterable, Sequence
 
-# Factor by which the aspect ratio may change without a warning.
-TOLERANCE = 1.05
+# Factor by which the aspect ratio may be beyond those of training. Up to it no more of the good parts were rejected that
+# lie almost still, beyond it ever more; textures bear any.
+_TOLERANCE = 1.1
 # An exported model notes the least and the greatest aspect ratio of its training photographs by this name.
 ASPECT_RATIOS = "aspect_ratios"
 # How a sentence goes on that begins with their number.
@@ -47,9 +48,9 @@ def other_shape(size: Size, trained: Sequence[float] | None) -> str | None:
         return None
     least, greatest = trained
     ratio = aspect_ratio(size)
-    if least / TOLERANCE <= ratio <= greatest * TOLERANCE:
+    if least / _TOLERANCE <= ratio <= greatest * _TOLERANCE:
         return None
-    known = f"{least:.3g}" if greatest < least * TOLERANCE else f"{least:.3g} to {greatest:.3g}"
+    known = f"{least:.3g}" if greatest < least * _TOLERANCE else f"{least:.3g} to {greatest:.3g}"
     return (
         f"{size[0]} x {size[1]} pixels (height x width) are another shape than in training: {ratio:.3g} times as wide "
         f"as high, there {known}. Crop or turn it as those: its score may mean little"

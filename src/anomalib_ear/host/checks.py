@@ -23,12 +23,14 @@ from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import doubts
-from anomalib_ear.deploy.shape import TOLERANCE, Size, Span, distortion, other_shape, span
+from anomalib_ear.deploy.shape import Size, Span, distortion, other_shape, span
 from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_image, read_size, to_unit
 from anomalib_ear.masks import read_mask, read_mask_size
 
 logger = logging.getLogger(__name__)
 
+# Factor by which a resize may change the aspect ratio without a warning.
+_TOLERANCE = 1.05
 # Advised sizes are multiples of this, to which the default model pads.
 _MULTIPLE = 64
 # An advised size may have this many times the area that was asked for.
@@ -253,14 +255,14 @@ def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Trans
         return
     ordered = sorted(sizes, key=lambda size: size[1] / size[0])
     usual = ordered[len(ordered) // 2]
-    if augmentations is None and max(distortion(size, usual) for size in (ordered[0], ordered[-1])) > TOLERANCE:
+    if augmentations is None and max(distortion(size, usual) for size in (ordered[0], ordered[-1])) > _TOLERANCE:
         logger.warning(
             "Photographs differ in shape, %d x %d to %d x %d pixels (height x width). All are squashed to %d x %d.",
             *(*ordered[0], *ordered[-1], *image_size),
         )
     cropped = _transformed(usual, augmentations)
     advised = advise_size(cropped, math.prod(image_size))
-    if distortion(cropped, image_size) > max(TOLERANCE, distortion(cropped, advised)):
+    if distortion(cropped, image_size) > max(_TOLERANCE, distortion(cropped, advised)):
         logger.warning(
             "Photographs of %d x %d pixels (height x width) are squashed to %d x %d. "
             "--model.image_size '[%d,%d]' keeps their shape.",
@@ -293,7 +295,7 @@ def advise_size(photograph: Size, area: int) -> Size:
     candidates = [
         (_MULTIPLE * rows, _MULTIPLE * columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)
     ]
-    near = [size for size in candidates if distortion(photograph, size) <= TOLERANCE]
+    near = [size for size in candidates if distortion(photograph, size) <= _TOLERANCE]
     if not near:
         return min(candidates, key=lambda size: distortion(photograph, size))
     return min(near, key=lambda size: abs(math.log(math.prod(size) / wanted)))
