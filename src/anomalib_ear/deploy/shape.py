@@ -5,8 +5,8 @@
 
 from collections.abc import Iterable, Sequence
 
-# Factor by which the aspect ratio may be beyond those of training. Up to it no more of the good parts were rejected that
-# lie almost still, beyond it ever more; textures bear any.
+# Factor by which the aspect ratio may be beyond those of training. Up to it no more good parts were rejected of those
+# that lie almost still, beyond it ever more; textures bear any.
 _TOLERANCE = 1.1
 # An exported model notes the least and the greatest aspect ratio of its training photographs by this name.
 ASPECT_RATIOS = "aspect_ratios"
@@ -50,7 +50,7 @@ def other_shape(size: Size, trained: Sequence[float] | None) -> str | None:
     ratio = aspect_ratio(size)
     if least / _TOLERANCE <= ratio <= greatest * _TOLERANCE:
         return None
-    known = f"{least:.3g}" if greatest < least * _TOLERANCE else f"{least:.3g} to {greatest:.3g}"
+    known = " to ".join(dict.fromkeys(f"{bound:.3g}" for bound in trained))
     return (
         f"{size[0]} x {size[1]} pixels (height x width) are another shape than in training: {ratio:.3g} times as wide "
         f"as high, there {known}. Crop or turn it as those: its score may mean little"
