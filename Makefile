@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml src/_anomalib_ear_hook.py src/anomalib_ear.pth src/
 	@command -v $(PYTHON) >/dev/null || { echo "make: '$(PYTHON)' not found; try: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("make: $(PYTHON) is Python %d.%d, but 3.10 to 3.13 is needed; try: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e ".[dev]"
 	touch $@
 
 demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces

@@ -4,9 +4,9 @@
 """What several test files share: tiny surfaces on disk and Ear trained on them."""
 
 import os
-import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
+
+from forks import ForkServer, Result
 
 REPOSITORY = Path(__file__).parents[1]
 # Photographs whose licences keep them out of the project; tests on them skip without.
@@ -30,16 +32,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (tests[item.path] > 1, -tests[item.path]))
 
 
-def cli(*args: str | Path, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+@cache
+def fork_server() -> ForkServer:
+    """Return the one of this process. timm would read the Hugging Face cache's place before a test sets it."""
+    libraries = (
+        "cv2",
+        "jsonargparse",
+        "kornia",
+        "lightning.pytorch",
+        "omegaconf",
+        "onnx",
+        "openvino",
+        "pandas",
+        "sklearn",
+    )
+    return ForkServer(sys.executable, libraries, os.environ, REPOSITORY)
+
+
+def cli(*args: str | Path, cwd: Path, environment: dict[str, str] | None = None) -> Result:
     """Run the stock ``anomalib`` command in a process of its own."""
-    script = "import anomalib_ear, anomalib.cli.cli as c; c.main()"
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, args)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "200"} | (environment or {}),
-        capture_output=True,
-        text=True,
-        check=False,
+    variables = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "200"} | (environment or {})
+    return fork_server().run(
+        f"import os, sys; os.chdir({str(cwd)!r}); os.environ.clear(); os.environ.update({variables!r}); "
+        f"sys.path.insert(0, {str(REPOSITORY / 'src')!r}); sys.argv = {['anomalib', *map(str, args)]!r}; "
+        "import anomalib_ear, anomalib.cli.cli as c; c.main()"
     )
 
 

@@ -5,26 +5,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import venv
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+
+from forks import ForkServer, Result
 
 CHECKOUT = Path(__file__).parents[1]
-FORK_SERVER = Path(__file__).with_name("fork_server.py")
+LIBRARIES = ("cv2", "jsonargparse", "kornia", "lightning.pytorch", "omegaconf", "pandas", "sklearn", "timm")
 HIDDEN = ("ANOMALIB_EAR_", "PYTHON", "VIRTUAL_ENV", "COV_", "PYTEST_")
-
-
-class Result(NamedTuple):
-    """How a piece of code ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 class LayeredEnv:
@@ -42,7 +34,7 @@ class LayeredEnv:
         below = [path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"}]
         # Named to come last, so that the sources of an editable install precede the layer.
         (self.site_packages / "zz_layer.pth").write_text("\n".join(below) + "\n")
-        self._server: subprocess.Popen[str] | None = None
+        self._server: ForkServer | None = None
 
     def install(self, *target: str | Path) -> None:
         """Install without dependencies, whatever version lies in the layer below."""
@@ -69,19 +61,8 @@ class LayeredEnv:
     def fork(self, code: str) -> Result:
         """Run code in a fork of a started interpreter that has torch and the like, and nothing of anomalib, loaded."""
         if self._server is None:
-            self._server = subprocess.Popen(
-                [self.python, FORK_SERVER],
-                env=_clean_environment(),
-                cwd=self.root,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(code) + "\n")
-        self._server.stdin.flush()
-        return Result(*json.loads(self._server.stdout.readline()))
+            self._server = ForkServer(self.python, LIBRARIES, _clean_environment(), self.root)
+        return self._server.run(code)
 
     def fork_command(self, *args: str) -> Result:
         """Run the installed ``anomalib`` script with these arguments in a fork."""
@@ -95,7 +76,7 @@ class LayeredEnv:
     def close(self) -> None:
         """End the fork server."""
         if self._server is not None:
-            self._server.communicate()
+            self._server.close()
 
 
 def build_wheel(folder: Path, project: Path = CHECKOUT) -> Path:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
 
 from anomalib_ear import Ear
-from conftest import REPOSITORY, SHARED_DATA, cli, surface
+from conftest import REPOSITORY, SHARED_DATA, cli
 
 CONFIGS = [*REPOSITORY.glob("configs/*.yaml"), *REPOSITORY.glob("benchmarks/datasets/*.yaml")]
 SIZED = sorted(path for path in CONFIGS if "image_size" in path.read_text())
@@ -49,29 +48,12 @@ def test_demo(tmp_path: Path) -> None:
     assert metrics["pixel_AUROC"] > 0.85
 
 
-def test_folder(surfaces: Path, tmp_path: Path, backbone: dict[str, str]) -> None:
-    """A folder of one's own needs its root only."""
-    train("folder.yaml", "--data.root", surfaces, cwd=tmp_path, environment=backbone)
-
-
 def test_folder_of_good_photographs(surfaces: Path, tmp_path: Path, backbone: dict[str, str]) -> None:
     """A folder of good photographs needs its root only; what it cannot tell is not printed as 0."""
     arguments = ("--data.root", surfaces, "--data.abnormal_dir", "null")
     said = train("folder.yaml", *arguments, cwd=tmp_path, environment=backbone)
     assert "Not computed: image_AUROC, image_F1Score (no defective image)" in said
     assert "0.0" not in [word for line in said.splitlines() if "Score" in line for word in line.split()]
-
-
-def test_kolektor_sdd2(tmp_path: Path, backbone: dict[str, str]) -> None:
-    """KolektorSDD2 needs its root only."""
-    root = tmp_path / "kolektor_sdd2"
-    for folder in ("train", "test"):
-        (root / folder).mkdir(parents=True)
-        for number in range(20):
-            image, mask = surface(number, defective=number % 5 == 0)
-            Image.fromarray(image).save(root / folder / f"{number}.png")
-            Image.fromarray(mask).save(root / folder / f"{number}_GT.png")
-    train("kolektor_sdd2.yaml", "--data.root", root, cwd=tmp_path, environment=backbone)
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "kolektor").is_dir(), reason="KolektorSDD's licence keeps it out of the project")

@@ -28,7 +28,7 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_ear.data import KolektorSDD2, KolektorSDD2Dataset, download, kolektor_sdd2
 from anomalib_ear.data.download import download_archive
-from conftest import cli
+from conftest import REPOSITORY, cli
 
 SIZES = [(96, 35), (95, 36), (97, 35)]  # height, width: they vary by a pixel, as the real ones do
 
@@ -458,16 +458,17 @@ class TestDownload:
 
 
 MODELS = {
-    "Ear": ["--model.image_size", "[64,64]", "--model.channels", "[4,8,8]"],
-    "Padim": ["--model.pre_trained", "false", "--model.backbone", "resnet18", "--model.layers", "[layer1]",
-              "--model.n_features", "10"],
+    "Ear": ["--config", str(REPOSITORY / "configs" / "kolektor_sdd2.yaml"), "--model.image_size", "[64,64]",
+            "--model.channels", "[4,8,8]"],
+    "Padim": ["--data", "KolektorSDD2", "--model.pre_trained", "false", "--model.backbone", "resnet18",
+              "--model.layers", "[layer1]", "--model.n_features", "10"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_command(original: Path, tmp_path: Path, model: str) -> None:
-    """The command trains, tests and predicts, with strays in the folder, and names them."""
-    data = ["--data", "KolektorSDD2", "--data.root", str(original), "--data.num_workers", "0"]
+    """The command trains, tests and predicts, with strays in the folder, and names them; Ear by its configuration."""
+    data = ["--data.root", str(original), "--data.num_workers", "0"]
     data += ["--data.train_batch_size", "4", "--data.eval_batch_size", "4"]
     once = ["--trainer.accelerator", "cpu", "--model", model, *MODELS[model]]
     done = cli("train", *once, *data, "--trainer.max_epochs", "1", cwd=tmp_path)

@@ -200,7 +200,7 @@ def test_the_old_model_stays_until_the_new_one_is_written(
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("gates", [(False, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize("gates", [(False, False), (True, True)], ids=str)
 def test_gates_compute_the_same(good: Folder, gates: tuple[bool, bool], tmp_path: Path) -> None:
     """With closed skips cut out of the graph, for batches of one and of five photographs of odd sizes."""
     torch.manual_seed(0)  # among random images there are some that rounding gives another mask
@@ -222,7 +222,7 @@ def test_gates_compute_the_same(good: Folder, gates: tuple[bool, bool], tmp_path
     assert [(4, 8 + 4) in shapes, (8, 8 + 8) in shapes] == list(gates)  # what decoders take from below and from skips
 
 
-@pytest.mark.parametrize("size", [(1270, 500), (3000, 4000), (319, 503), (20, 20)], ids=str)
+@pytest.mark.parametrize("size", [(1270, 500), (1200, 1600), (319, 503), (20, 20)], ids=str)
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_file_has_one_score(
     model: Ear, exported: tuple[Path, Path, Path], size: tuple[int, int], mode: str, tmp_path: Path
