@@ -31,10 +31,12 @@ Model: TypeAlias = Any
 Data: TypeAlias = Any
 
 PACKAGE = Path(anomalib_ear.__file__).parent
-# The files that decide what Ear detects.
+# The files by which every model's photographs are read and its maps measured.
+COMMON = ("decoding.py", "images.py", "masks.py", "data/reading.py", "host/metrics.py")
+# The files that decide what Ear detects; the share of false alarms is the watch for drift's too.
 METHOD = (
-    "decoding.py", "images.py", "masks.py", "method/**/*.py", "host/lightning_model.py", "host/post_processing.py",
-    "host/training.py", "deploy/resize.py", "pretraining/*.safetensors",
+    "method/**/*.py", "host/lightning_model.py", "host/post_processing.py", "host/training.py", "deploy/drift.py",
+    "deploy/resize.py", "pretraining/*.safetensors",
 )  # fmt: skip
 
 

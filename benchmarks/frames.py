@@ -18,7 +18,9 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Return a line for each row: its metrics, and what tables tell rows apart by."""
     lines = []
     for row in rows:
-        asked = {name: value for name, value in row["arguments"].items() if name not in ("seed", "data")}
+        asked = {name: value for name, value in row["arguments"].items() if name != "seed"}
+        if isinstance(asked.get("data"), dict):  # a fold stands for a seed
+            asked["data"] = {name: value for name, value in asked["data"].items() if name != "fold"}
         lines.append(row["metrics"] | {name: row[name] for name in KEPT} | {
             "version": json.dumps([row["fingerprint"], asked], sort_keys=True),  # rows of one version are averaged
             "place": f"{row['machine']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}",

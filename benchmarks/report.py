@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import store, tables
-from benchmarks.frames import frame
+from benchmarks.frames import frame, last_versions
 from benchmarks.speed import speed_file
 
 HARD_IMAGES = {True: 4, False: 2}  # defective and good ones in the gallery
@@ -103,9 +103,13 @@ def section(jobs: Sequence[store.Row], output: Path) -> dict[str, Any]:
     paths = {job["model"]: output.parent / store.folder_name(job) / "images.npz" for job in jobs if job["export"]}
     kept = {model: dict(np.load(path)) for model, path in paths.items() if path.exists()}
     timed = rows_of(speed_file(output))
-    rates = {row["model"]: statistics.median(row["metrics"]["throughput"]) for row in timed}
+    machine = timed[-1]["machine"] if timed else None
+    rates = {
+        row["model"]: statistics.median(row["metrics"]["throughput"]) for row in timed if row["machine"] == machine
+    }
     grids = [*tables.results(rows), *(tables.speed(timed) if timed else ())]
-    auroc = frame(rows).groupby("model")["image_AUROC"].mean().to_dict() if rows else {}
+    there = [row for row in rows if row["machine"] == machine]
+    auroc = last_versions(frame(there)).groupby("model")["image_AUROC"].mean().to_dict() if there else {}
     return {
         "name": name,
         "failed": [row for row in rows_of(output) if "error" in row],

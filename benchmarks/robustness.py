@@ -38,14 +38,14 @@ def wanted(job: Row, data: plan.Dataset, *, held_out: bool = False) -> Row:
 
 
 def of_held_out(rows: list[Row]) -> pd.DataFrame:
-    """Lay out what models make of held-out images: data sets and changes down, measures and models across."""
+    """Lay out what models make of held-out images: machines, data sets and changes down, measures and models across."""
     lines = [
-        {"data set": row["dataset"], "change": change, "model": row["model"]}
+        {"machine": row["machine"], "data set": row["dataset"], "change": change, "model": row["model"]}
         | {"good images rejected": above / of, "image AUROC of drawn defects": row["metrics"]["drawn"][change]}
         for row in rows
         for change, (above, of) in row["metrics"]["held_out_alarms"].items()
     ]
-    return pd.DataFrame(lines).pivot_table(index=["data set", "change"], columns="model", sort=False)
+    return pd.DataFrame(lines).pivot_table(index=["machine", "data set", "change"], columns="model", sort=False)
 
 
 def robustness(

@@ -99,9 +99,7 @@ def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             counts.append(f"{dataset} {most(part['unseen'])} good and {most(part['defective'])} defective")
             for title, metric in FEW.items():
                 shares = part.set_index("photographs")[metric].explode().astype(float).groupby(level=0)
-                cells[f"{dataset}: {title}"] = {
-                    count: f"{of.mean():.1%} ± {of.std(ddof=0):.1%}" for count, of in shares
-                }
+                cells[f"{dataset}: {title}"] = {count: f"{of.mean():.1%} ± {of.std():.1%}" for count, of in shares}
         draws = rows.explode("rejected").groupby(["dataset", "photographs"]).size()
         title = f"Mean ± standard deviation over {most(draws)} draws. Images scored per draw: {', '.join(counts)}."
         table = pd.DataFrame(cells).sort_index().fillna("–")

@@ -9,6 +9,7 @@ beside an ``error``). ``"unknown"`` stands where a row is older than a field.
 """
 
 import ast
+import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.ear import METHOD, PACKAGE
+from benchmarks.ear import COMMON, METHOD, PACKAGE
 
 Row = dict[str, Any]
 ABSOLUTE = re.compile(r"(?<![^\s'\"{:=,\[])/(?:[^\s/'\"{},\]]+/)*")  # the folders of an absolute path
@@ -38,9 +39,10 @@ PACKAGES = ("anomalib", "lightning", "openvino", "timm", "torch", "torchvision")
 
 
 def append(path: Path, row: Row) -> None:
-    """Append a row as one line, in place of a line that a killed run left unfinished."""
+    """Append a row as one line, in place of a line that a killed run left unfinished; another process waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed
         stream.truncate(path.read_bytes().rfind(b"\n") + 1)
         stream.write(json.dumps(row).encode() + b"\n")
 
@@ -59,8 +61,13 @@ def read(path: Path) -> list[Row]:
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
-    """Keep the last of the rows that have model, data set, seed and machine in common."""
-    return list({(row["dataset"], row["model"], row["seed"], row["machine"]): row for row in rows}.values())
+    """Keep the last of the rows that have model, data set, seed and machine in common, in the order of these."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        key = row["dataset"], row["model"], row["seed"], row["machine"]
+        found.pop(key, None)  # else the row made anew would have the place of the old one
+        found[key] = row
+    return list(found.values())
 
 
 def folder_name(row: Row) -> str:
@@ -111,15 +118,15 @@ def together(commands: Iterable[str]) -> list[str]:
 def fingerprint(model: str, datamodule: str | None = None, source: Path = PACKAGE) -> str:
     """Hash what decides a result beside the arguments, so that a changed constant or formula gives another hash.
 
-    That is anomalib's version, for Ear the method's code in the package's folder ``source``, and the code of its data
-    sets for those. Comments and docstrings do not count.
+    That is anomalib's version, and of the package's folder ``source`` the code that reads photographs and measures
+    maps, for Ear the method's, and for its data sets theirs. Comments and docstrings do not count.
     """
-    files = [file for pattern in METHOD if model == "Ear" for file in source.glob(pattern)]
+    files = [file for pattern in (*COMMON, *(METHOD if model == "Ear" else ())) for file in source.glob(pattern)]
     own_data = list(source.glob("data/*.py"))
     if datamodule and any(f"class {datamodule}(" in file.read_text() for file in own_data):
         files += own_data
     digest = hashlib.sha256(version("anomalib").encode())
-    for file in sorted(files):
+    for file in sorted({*files}):
         digest.update(code(file.read_text()).encode() if file.suffix == ".py" else file.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -75,7 +75,7 @@ def test_the_table_has_all_draws(tmp_path: Path) -> None:
     titles = ["good parts rejected", "by held-out images alone", "defective found"]
     assert cells(text, "good photographs") == [[f"{dataset}: {title}" for dataset in "AB" for title in titles]]
     found = "70.0% ± 0.0%"
-    assert cells(text, "20") == [["7.5% ± 8.3%", "15.0% ± 16.6%", found, "10.0% ± 10.0%", "20.0% ± 20.0%", found]]
+    assert cells(text, "20") == [["7.5% ± 9.6%", "15.0% ± 19.1%", found, "10.0% ± 14.1%", "20.0% ± 28.3%", found]]
     assert cells(text, "100") == [["–", "–", "–", "50.0% ± 0.0%", "100.0% ± 0.0%", found]]
     assert "over 2 to 4 draws" in text
     assert "A 90 to 91 good and 50 defective, B 90 good" in text

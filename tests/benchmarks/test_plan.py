@@ -85,7 +85,12 @@ class TestFingerprint:
 
     @pytest.mark.parametrize(
         ("constant", "other"),
-        [("SIGMAS = 3.0", "SIGMAS = 2.5"), ("PRIOR = 2", "PRIOR = 3"), ("SCORE_POWER = 64", "SCORE_POWER = 16")],
+        [
+            ("SIGMAS = 3.0", "SIGMAS = 2.5"),
+            ("PRIOR = 2", "PRIOR = 3"),
+            ("SCORE_POWER = 64", "SCORE_POWER = 16"),
+            ("FALSE_ALARMS = 0.05", "FALSE_ALARMS = 0.01"),
+        ],
     )
     def test_changes_with_a_constant(self, source: Path, constant: str, other: str) -> None:
         """A constant of the method changes the fingerprint of Ear's rows, and of no rival's."""
@@ -94,6 +99,15 @@ class TestFingerprint:
         file.write_text(file.read_text().replace(f"\n{constant}\n", f"\n{other}\n"))
         assert store.fingerprint("Ear", source=source) != before["Ear"]
         assert store.fingerprint("Padim", source=source) == before["Padim"]
+
+    def test_changes_with_what_measures(self, source: Path) -> None:
+        """What reads photographs or measures maps changes every model's."""
+        before = {name: store.fingerprint(name, source=source) for name in ("Ear", "Padim")}
+        for file in (source / "host" / "metrics.py", source / "data" / "reading.py"):
+            file.write_text(file.read_text() + "\nANOTHER = 1\n")
+            after = {name: store.fingerprint(name, source=source) for name in before}
+            assert all(after[name] != before[name] for name in before)
+            before = after
 
     def test_outlives_a_comment(self, source: Path) -> None:
         """Words change no result."""

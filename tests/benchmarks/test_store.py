@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import metrics, plan, report, store, tables
+from benchmarks.frames import frame, last_versions
 from conftest import REPOSITORY
 
 COMMITTED = sorted(store.RESULTS.glob("*.jsonl"))
@@ -144,10 +145,17 @@ class TestTables:
             row(seed=2, auroc=0.9, machine="another"),
             row("Old", auroc=0.4, fingerprint="e"),
             row("Old", 1, auroc=0.3, arguments={"seed": 1, "trainer": {}}),
+            row("Old", 2, auroc=0.2, arguments={"seed": 2, "data": {"fold": 2, "train_batch_size": 4}}),
+            row("Old", 3, auroc=0.1, arguments={"seed": 3, "data": {"fold": 0, "train_batch_size": 4}}),
         ]
         found = dict(tables.results(rows))
-        assert list(found["Images, one:"]["image AUROC"]) == ["0.600 ± 0.141", "0.400", "0.300"]
+        assert list(found["Images, one:"]["image AUROC"]) == ["0.600 ± 0.141", "0.400", "0.300", "0.150 ± 0.071"]
         assert list(found["Images, another:"]["image AUROC"]) == ["0.900"]
+
+    def test_a_row_made_anew_is_of_the_last_version(self) -> None:
+        """Wherever the old row of the same seed stood."""
+        rows = [row(seed=seed, auroc=0.5) for seed in range(3)] + [row(seed=0, auroc=0.7, fingerprint="new")]
+        assert list(last_versions(frame(store.newest(rows)))["image_AUROC"]) == [0.7]
 
     def test_cost_is_one_machine(self) -> None:
         """Another number of threads is another machine."""
