@@ -5,8 +5,8 @@
 
 from collections.abc import Iterable, Sequence
 
-# Factor by which the aspect ratio may be beyond those of training. Up to it no more good parts were rejected of those
-# that lie almost still, beyond it ever more; textures bear any.
+# Factor by which the aspect ratio may be beyond those of training. Up to it good parts that lie almost still are hardly
+# rejected more often, beyond it ever more; textures bear any.
 _TOLERANCE = 1.1
 # An exported model notes the least and the greatest aspect ratio of its training photographs by this name.
 ASPECT_RATIOS = "aspect_ratios"
