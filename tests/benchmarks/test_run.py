@@ -235,10 +235,10 @@ class TestSpeed:
     def test_of_untrained_models(
         self, backbone: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Each with a peak of its own precision; PatchCore has the memory that a fit would give it."""
+        """Each with a peak of its own precision; PatchCore and others have the memory that a fit would give them."""
         use(backbone, monkeypatch)
         output = tmp_path / "speed.jsonl"
-        models = [FEATURES, "PatchCore, a thousandth"]
+        models = [FEATURES, "PatchCore, a thousandth", "DFKDE"]
         speed.untrained(models, [(64, 64)], ["f32", "int8"], rounds=2, output=output)
         rows = store.read(output)
         assert [(row["model"], row["arguments"]["precision"]) for row in rows] == [
