@@ -4,7 +4,6 @@
 """However a training ends, it has learned, and what it leaves is calibrated by all training images."""
 
 import copy
-import math
 import os
 import shutil
 import signal
@@ -563,8 +562,9 @@ class TestManyPhotographs:
     ) -> None:
         """The anomaly map and the threshold are of the others, each as it is and in a copy."""
         model = Ear(**(FEATURES | {"variation": True}))
-        values = model.model.space.residual_dimensions * math.prod(FEATURES["image_size"]) // model.model.position**2
-        monkeypatch.setattr(torch_model, "CALIBRATION_VALUES", 10 * values)
+        evidence = model.model.eval().compare(torch.zeros(1, 3, *FEATURES["image_size"]))
+        model.model.train()
+        monkeypatch.setattr(torch_model, "CALIBRATION_VALUES", 10 * sum(kind.numel() for kind in evidence))
         fit(model, surfaces, tmp_path, max_epochs=1)
         assert sum("rest on 5 of 13 training photographs" in message for message in caplog.messages) == 1
 

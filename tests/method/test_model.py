@@ -251,8 +251,8 @@ class TestVariedCalibration:
         model = build()
         model.variation = Variation()
         model.keep_for_calibration(images(1))
-        residuals = model.space.residual_dimensions * 48 * 80 // model.position**2
-        monkeypatch.setattr(torch_model, "CALIBRATION_VALUES", 100 * residuals)
+        values = sum(kind[0].numel() for kind in model.eval().compare(images(1)))
+        monkeypatch.setattr(torch_model, "CALIBRATION_VALUES", 100 * values)
         taken = model.calibration_indices(count)
         copies = model.calibration_copies(len(taken))
         assert len(taken) == min(count, 50)

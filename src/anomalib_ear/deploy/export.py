@@ -242,7 +242,7 @@ class EarExportMixin(ExportMixin):
         if not self.model.anomaly_map.is_calibrated:
             msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
             raise ValueError(msg)
-        if not self.model.is_calibrated:
+        if not self.model.is_calibration_current:
             msg = "the training of this model was interrupted: give the last checkpoint that it wrote with --ckpt_path."
             raise ValueError(msg)
 

@@ -73,9 +73,9 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             time grows with the square.
         image_size: Height and width in pixels to which images are resized. Keep the aspect ratio of your images.
             Defaults to 256 x 256. Not together with ``pre_processor``.
-        skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference (in
-            training all are). Can be changed on a trained model. Defaults to the checkpoint's, or to the shallowest
-            one off.
+        skip_gates: One value per skip connection of the U-Net, shallowest first: whether it is on at inference.
+            Training recovers each image twice, with all on and with some off. Can be changed on a trained model.
+            Defaults to the checkpoint's, or to the shallowest one off.
         masking: Whose attention makes the method's single deterministic mask: ``"mnist"`` for the network that comes
             with the package; ``"dino"`` or ``"dino8"`` for DINO, a transformer pre-trained on ImageNet without labels,
             with patches of 16 or 8 pixels (slower), which the first training downloads from Hugging Face; or the path
@@ -106,9 +106,10 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
 
     Raises:
-        TypeError: If the variation is neither a truth value nor strengths by name.
-        ValueError: If an argument is outside its range, or a checkpoint was trained with other arguments.
-        FileNotFoundError: When training starts, if the attention's weights are missing.
+        TypeError: If an argument is of another kind.
+        ValueError: If an argument is outside its range or would change nothing, or a checkpoint was trained with other
+            arguments; when training starts, if a file of weights does not fit.
+        FileNotFoundError: When training starts, if weights of the backbone or of the attention are missing.
     """
 
     model: EarModel
@@ -255,7 +256,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         Args:
             full: Whether by all copies of each image. Else it comes twice at most: copies take time.
         """
-        if self.model.is_calibrated:
+        if self.model.is_calibration_current:
             return False
         images = self._calibration_images()
         copies = self.model.calibration_copies(len(images))

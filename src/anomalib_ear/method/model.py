@@ -88,7 +88,8 @@ class EarModel(nn.Module):
         calibration_images: ``(K, C, H, W)``, uint8, some of the training images. They travel in the checkpoint, so that
             a change of gates is followed by a calibration that needs no data set.
         calibrated_gates: Gates that the anomaly map is calibrated for, bool, one per skip.
-        is_calibrated: Whether the weights are unchanged since the anomaly map was calibrated; true before training too.
+        is_calibration_current: Whether the anomaly map was not calibrated for other weights: ``False`` from a training
+            step, or :meth:`forget`, until the next calibration.
     """
 
     calibration_images: Tensor
@@ -114,7 +115,7 @@ class EarModel(nn.Module):
         self.stride = math.lcm(space.multiple, space.stride * positions, STRIDE)
         self.register_buffer("calibration_images", torch.empty(0, space.channels, 1, 1, dtype=torch.uint8))
         self.register_buffer("calibrated_gates", torch.tensor(unet.gates))
-        self.is_calibrated = True
+        self.is_calibration_current = True
         self.register_load_state_dict_post_hook(_recalibrate)  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> Prediction | Recovery:
@@ -135,7 +136,7 @@ class EarModel(nn.Module):
         if not exporting:
             self.check(image)
         if self.training:
-            self.is_calibrated = False
+            self.is_calibration_current = False
             varied = self.variation(image)
             self.detail(pad_to_multiple(varied, self.stride))  # learns its mean and variance
             return self.recover(varied)[0]
@@ -163,8 +164,7 @@ class EarModel(nn.Module):
                 f"{trained[1]}: its statistics of places hold for that size only. Resize it."
             )
             raise ValueError(msg)
-        padded = [-(-side // self.stride) * self.stride for side in (height, width)]
-        if self.training and len(image) * padded[0] * padded[1] == smallest**2:  # batch norm needs two values
+        if self.training and len(image) * self._padded_pixels(height, width) == smallest**2:  # batch norm needs two
             msg = (
                 f"a batch of one image of {height} x {width} pixels cannot be trained on: give a larger image_size, or "
                 "a train_batch_size that leaves no single image."
@@ -272,10 +272,15 @@ class EarModel(nn.Module):
         return max(min(wanted, self._calibration_limit() // count), 2)
 
     def _calibration_limit(self) -> int:
-        """Return the largest number of residuals that a calibration holds."""
-        height, width = self.calibration_images.shape[-2:]
-        values = self.space.residual_dimensions * height * width // self.position**2
-        return CALIBRATION_VALUES // max(values, 1)
+        """Return the largest number of images, varied copies among them, that a calibration holds."""
+        pixels = self._padded_pixels(*self.calibration_images.shape[-2:])
+        residual = self.space.residual_dimensions * pixels // self.position**2
+        detail = self.detail.dimensions * pixels // STRIDE**2
+        return CALIBRATION_VALUES // (residual + detail)
+
+    def _padded_pixels(self, height: int, width: int) -> int:
+        """Return how many pixels an image has once it is padded to the stride."""
+        return math.prod(-(-side // self.stride) * self.stride for side in (height, width))
 
     def vary(self, images: Iterable[Tensor], copies: int) -> Iterator[Tensor]:
         """Yield what to calibrate by: each image as it is, and then its varied copies, the same each time.
@@ -301,7 +306,7 @@ class EarModel(nn.Module):
         self.calibration_images = self.calibration_images.new_empty(0, self.space.channels, 1, 1)
         for module in (self.space, self.detail):
             module.standardise.reset_running_stats()
-        self.is_calibrated = False
+        self.is_calibration_current = False
 
     @torch.inference_mode(mode=False)  # the host validates in it, and what is made in it can never be written to
     @torch.no_grad()
@@ -333,13 +338,13 @@ class EarModel(nn.Module):
             self.train(training)
         if len(scores):
             self.calibrated_gates = torch.tensor(self.unet.gates, device=self.calibrated_gates.device)
-            self.is_calibrated = True
+            self.is_calibration_current = True
         return scores
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:  # noqa: ANN401
         take_sizes(self, ("calibration_images",), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.is_calibrated = True
+        self.is_calibration_current = True
 
 
 def _recalibrate(model: EarModel, _: object) -> None:
