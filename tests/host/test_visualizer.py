@@ -10,10 +10,12 @@ import pytest
 import torch
 from anomalib.data import Folder, ImageBatch
 from anomalib.engine import Engine
+from anomalib.post_processing import PostProcessor
 from PIL import Image
 
 from anomalib_ear import Ear
-from anomalib_ear.host.visualizer import PANEL_SIZE, EarVisualizer, draw
+from anomalib_ear.host.post_processing import EarPostProcessor
+from anomalib_ear.host.visualizer import PANEL_SIZE, EarVisualizer, draw, thresholds
 from models import build, images
 
 TITLES = ["Image", "Ground truth", "Excised", "Recovered", "Anomaly map", "Prediction"]
@@ -127,6 +129,19 @@ def test_a_glance_tells_good_from_defective(
         red, green, _ = picture.getpixel((1, picture.height - 1))
         assert (red > green) == (threshold == 0)
         assert picture.height > PANEL_SIZE + 20
+
+
+@pytest.mark.parametrize("post_processor", [EarPostProcessor, PostProcessor])
+@pytest.mark.parametrize("enable_normalization", [True, False])
+def test_the_threshold_that_is_shown_is_the_one_that_labels(
+    post_processor: type[PostProcessor], *, enable_normalization: bool
+) -> None:
+    """Without validation too, when there is none yet, and whether or not scores are normalised."""
+    chosen = post_processor(enable_normalization=enable_normalization)
+    scores = torch.linspace(0, 1, 101)
+    batch = ImageBatch(image=torch.zeros(101, 3, 8, 8), pred_score=scores, anomaly_map=torch.zeros(101, 1, 8, 8))
+    chosen.threshold_batch(batch)
+    torch.testing.assert_close(scores > thresholds(chosen)["image"], batch.pred_label.bool())
 
 
 def test_folders_of_one_name_are_tested_side_by_side(model: Ear, parts: dict[Path, int], tmp_path: Path) -> None:

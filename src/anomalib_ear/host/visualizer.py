@@ -22,7 +22,7 @@ from anomalib.visualization.image.functional import (
     visualize_mask,
 )
 from PIL import Image
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 from torchvision.transforms.v2.functional import to_pil_image
 
 from anomalib_ear.deploy.pictures import captioned, defects, draw_outline
@@ -168,12 +168,14 @@ def with_verdict(picture: Image.Image, batch: ImageBatch, index: int, post_proce
 
 
 def thresholds(post_processor: object) -> dict[str, float]:
-    """Return the thresholds of a post-processor's predictions, by ``"image"`` and ``"pixel"``; 0.5 without one."""
-    kinds = ("image", "pixel")
+    """Return the thresholds that a post-processor labels by, as ``"image"`` and ``"pixel"``; 0.5 without one."""
     if not isinstance(post_processor, PostProcessor):
-        return dict.fromkeys(kinds, 0.5)
-    prefix = "normalized_" if post_processor.enable_normalization else ""
-    return {kind: float(getattr(post_processor, f"{prefix}{kind}_threshold")) for kind in kinds}
+        return {"image": 0.5, "pixel": 0.5}
+    # The host labels by these whether or not it normalises.
+    return {
+        "image": float(post_processor.normalized_image_threshold),
+        "pixel": float(post_processor.normalized_pixel_threshold),
+    }
 
 
 def titled(panel: Image.Image, title: str) -> Image.Image:
