@@ -12,11 +12,11 @@ from torch import Tensor
 
 import anomalib_ear
 from anomalib_ear import Ear
-from anomalib_ear.deploy.drift import FALSE_ALARMS
 from anomalib_ear.deploy.int8 import quantize
 from anomalib_ear.deploy.line import Line
 from anomalib_ear.deploy.photographs import find
 from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.deploy.threshold import FALSE_ALARMS
 from anomalib_ear.host import metrics
 from anomalib_ear.host.post_processing import ENOUGH_IMAGES, conformal_quantile
 from anomalib_ear.host.visualizer import TITLE_SIZE, draw
@@ -33,9 +33,9 @@ Data: TypeAlias = Any
 PACKAGE = Path(anomalib_ear.__file__).parent
 # The files by which every model's photographs are read and its maps measured.
 COMMON = ("decoding.py", "images.py", "masks.py", "data/reading.py", "host/metrics.py")
-# The files that decide what Ear detects; the share of false alarms is the watch for drift's too.
+# The files that decide what Ear detects.
 METHOD = (
-    "method/**/*.py", "host/lightning_model.py", "host/post_processing.py", "host/training.py", "deploy/drift.py",
+    "method/**/*.py", "host/lightning_model.py", "host/post_processing.py", "host/training.py", "deploy/threshold.py",
     "deploy/resize.py", "pretraining/*.safetensors",
 )  # fmt: skip
 

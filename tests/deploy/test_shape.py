@@ -44,12 +44,14 @@ def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         Image.new("L", size, 90).save(tmp_path / "in" / name)
     assert inspect(brightness_model(tmp_path, ratios="2 2"), tmp_path / "in", tmp_path / "out") == 0
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
-        assert [row["drift"] for row in csv.DictReader(file)] == ["", "shape", "", "shape"]
+        rows = list(csv.DictReader(file))
+    assert [bool(row["doubt"]) for row in rows] == [False, True, False, True]
+    assert {row["drift"] for row in rows} == {""}
     said = capsys.readouterr()
     assert "2 of another shape than in training" in said.out
-    lines = [line for line in said.err.splitlines() if "shape: " in line]
+    lines = [line for line in said.err.splitlines() if "doubt: " in line]
     assert len(lines) == 1
-    assert "shape: 2.png: 40 x 20 pixels (height x width) are another shape than in training" in lines[0]
+    assert "doubt: 2.png: 40 x 20 pixels (height x width) are another shape than in training" in lines[0]
     assert "0.5 times as wide as high, there 2." in lines[0]
 
 

@@ -10,7 +10,7 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 
-from anomalib_ear.deploy.drift import FALSE_ALARMS
+from anomalib_ear.deploy.threshold import FALSE_ALARMS
 from anomalib_ear.host.post_processing import EarPostProcessor, are_higher, conformal_quantile
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anomalib_ear.deploy.threshold import FALSE_ALARMS
+
 # What is compared beside the score; see ``measure``.
 QUANTITIES = ("brightness", "red", "blue", "contrast", "sharpness", "row", "column")
 SCORE, ALARMS = "score", "alarms"
@@ -31,8 +33,6 @@ MIN_GOOD_VALUES = 20
 # By how much the share of pairs in which the later one is larger may differ from a half: wide, because good parts that
 # are made later are never quite those of training.
 BOUND = 0.25
-# Share of good parts that lie above the trained threshold, by design.
-FALSE_ALARMS = 0.05
 # How many more of the last photographs, as a share, may lie above it. Where 8 % of good parts do, one window of a
 # thousand has as many by chance.
 MORE_ALARMS = 0.09

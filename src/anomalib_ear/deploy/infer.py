@@ -29,14 +29,12 @@ from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find, root_of
 from anomalib_ear.deploy.pictures import CannotWriteError
-from anomalib_ear.deploy.runtime import DeployedModel, Label, check_threshold
+from anomalib_ear.deploy.runtime import DeployedModel, Label
 from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
 from anomalib_ear.deploy.shape import DOUBTFUL
 from anomalib_ear.deploy.threads import in_order
+from anomalib_ear.deploy.threshold import check_threshold
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
-
-# Stands in the column of drift for a photograph of another shape than those of training.
-_SHAPE = "shape"
 
 
 def infer(
@@ -218,12 +216,13 @@ class _Inspection:
                 self._is_drift_said = True
                 tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
             drift = "" if changed is None else changed or "no"
-        else:  # is said of this photograph alone
-            drift = _SHAPE
+        else:  # it tells nothing of light and camera
+            drift = ""
             self._num_doubtful += 1
             if self._num_doubtful == 1:
-                tqdm.write(f"{_SHAPE}: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)
-        self.table.append((*as_row(scores.path, part.raw_score, part.score, part.label, scores.digest), drift))
+                tqdm.write(f"doubt: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)
+        row = as_row(scores.path, part.raw_score, part.score, part.label, scores.digest)
+        self.table.append((*row, drift, part.doubt or ""))
 
     def tell(self) -> None:
         """Say how it went."""

@@ -22,6 +22,7 @@ from anomalib_ear.deploy.graph import take_out_resize
 from anomalib_ear.deploy.model_file import metadata, numbers, one_line, read_model
 from anomalib_ear.deploy.shape import ASPECT_RATIOS, Span, other_shape
 from anomalib_ear.deploy.threads import available_cores, in_order
+from anomalib_ear.deploy.threshold import check_threshold, raw_score
 from anomalib_ear.images import read_image
 
 # A file's path, or pixels (H, W) or (H, W, 3) in RGB: uint8, uint16, or floats in [0, 1].
@@ -255,33 +256,6 @@ def _aspect_ratios(model: openvino.Model) -> Span | None:
         msg = f"its {ASPECT_RATIOS} is {metadata(model, ASPECT_RATIOS)}"
         raise ValueError(msg)
     return ratios[0], ratios[1]
-
-
-def raw_score(normalised: float, threshold: float) -> float | None:
-    """Undo the normalisation, which divides a score's odds by the threshold's.
-
-    Args:
-        normalised: Score in [0, 1).
-        threshold: Score before normalisation that became 0.5; NaN if it is not known.
-
-    Returns:
-        Score before normalisation, ``None`` without a threshold.
-    """
-    if np.isnan(threshold):
-        return None
-    above, below = normalised * threshold, (1 - normalised) * (1 - threshold)
-    return above / (above + below)
-
-
-def check_threshold(threshold: float) -> None:
-    """Refuse a threshold that no score can be compared with.
-
-    Raises:
-        ValueError: If it is no number in [0, 1].
-    """
-    if not (isinstance(threshold, float | int | np.floating | np.integer) and 0 <= threshold <= 1):
-        msg = f"threshold must lie in [0, 1], got {threshold!r}; the number 0.5 is the trained one."
-        raise ValueError(msg)
 
 
 def _check_choice(name: str, value: object, allowed: tuple[str | None, ...]) -> None:

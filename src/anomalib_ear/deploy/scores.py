@@ -18,8 +18,9 @@ from anomalib_ear.deploy.files import replace
 from anomalib_ear.deploy.photographs import as_text
 
 COLUMNS = ("path", "raw_score", "normalised_score", "label", "sha256")
-# The line's table also says what has changed since training, as far as the photographs until then tell.
-LINE_COLUMNS = (*COLUMNS, "drift")
+# The line's table also says what has changed since training, as far as the photographs until then tell, and why a score
+# may mean little.
+LINE_COLUMNS = (*COLUMNS, "drift", "doubt")
 
 
 class ScoreTable:

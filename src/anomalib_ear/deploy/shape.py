@@ -53,5 +53,5 @@ def other_shape(size: Size, trained: Sequence[float] | None) -> str | None:
     known = " to ".join(dict.fromkeys(f"{bound:.3g}" for bound in trained))
     return (
         f"{size[0]} x {size[1]} pixels (height x width) are another shape than in training: {ratio:.3g} times as wide "
-        f"as high, there {known}. Crop or turn it as those: its score may mean little"
+        f"as high, there {known}. Crop or turn it to match; its score may mean little"
     )

@@ -20,7 +20,7 @@ from scipy.stats import betabinom
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from anomalib_ear.deploy.drift import FALSE_ALARMS
+from anomalib_ear.deploy.threshold import FALSE_ALARMS
 from anomalib_ear.host.metrics import F1AdaptiveThreshold
 from anomalib_ear.method.place_statistics import take_sizes
 

@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from torch.distributed import all_gather_object
 
 from anomalib_ear.deploy.files import replace, sha256
-from anomalib_ear.deploy.runtime import raw_score
 from anomalib_ear.deploy.scores import COLUMNS, as_row, encode
+from anomalib_ear.deploy.threshold import raw_score
 from anomalib_ear.host.post_processing import EarPostProcessor
 
 if TYPE_CHECKING:
