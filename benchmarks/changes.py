@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, Transform
-from torchvision.transforms.v2 import functional as F  # noqa: N812  # torch's own idiom
+from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import Image, Mask
 
 FRAME = 0.88  # share of each side of the photograph that a camera sees; twice the largest shift is left around it

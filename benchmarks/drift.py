@@ -16,7 +16,7 @@ import jsonargparse
 import numpy as np
 import pandas as pd
 import torch
-from torchvision.transforms.v2 import functional as F  # noqa: N812  # torch's own idiom
+from torchvision.transforms.v2 import functional as F
 
 from anomalib_ear.data.surface_demo import draw
 from anomalib_ear.deploy.drift import SCORE, DriftWatch, measure

@@ -24,7 +24,7 @@ from anomalib.data import ImageBatch, get_datamodule
 from anomalib.engine import Engine
 from lightning import seed_everything
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Mask
 

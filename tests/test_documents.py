@@ -72,9 +72,10 @@ def test_the_wheel_cites_what_it_holds(document: Path) -> None:
 
 
 def test_the_code_of_the_wheel_cites_no_page_of_the_repository() -> None:
-    """Whoever reads an installed module cannot open the repository's documents."""
-    for path in PACKAGE.rglob("*.py"):
-        cited = re.findall(r"\b(?:benchmarks|configs|docs)/[\w/.-]+|\b\w+\.md\b", path.read_text(encoding="utf-8"))
+    """Whoever reads an installed file cannot open the repository's documents, nor its history."""
+    cites = re.compile(r"\b(?:benchmarks|configs|docs)/[\w/.-]+|\b\w+\.md\b|\bcommit [0-9a-f]{7}")
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.md")]:
+        cited = cites.findall(path.read_text(encoding="utf-8"))
         assert not cited, f"{path.relative_to(REPOSITORY)} cites {', '.join(cited)}"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F  # noqa: N812  # torch's own idiom
+from torchvision.transforms.v2 import functional as F
 
 from anomalib_ear.data.surface_demo import draw
 from benchmarks.changes import CLEAN, Change, View, changes

@@ -202,7 +202,7 @@ def _warn_of_strange_masks(masks: Iterable[str]) -> None:
 
 
 def _warn_of_augmentations(datamodule: Any) -> None:  # noqa: ANN401  anybody's
-    """Say that only images of the datamodule are validated and tested as they are augmented, such as cropped."""
+    """Warn that augmentations of validation and test act on the datamodule's images only, not in predict or exports."""
     if any(getattr(datamodule, f"{name}_augmentations", None) for name in ("val", "test")):
         logger.warning(
             "The augmentations of validation and test change neither what `predict` sees nor what an exported model "

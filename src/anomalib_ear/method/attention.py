@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from anomalib_ear.method.dino import DinoAttention
 from anomalib_ear.method.padding import pad_to_multiple
@@ -77,7 +77,7 @@ class SpatialAttention(nn.Module):
         attended = []
         for scale in range(self.scales):
             if scale:
-                grey = functional.avg_pool2d(grey, 2)
+                grey = F.avg_pool2d(grey, 2)
             features = self.blocks(self.respond(grey))
             attended.append((features, torch.sigmoid(self.logit(features))))
         return attended
@@ -91,9 +91,9 @@ class SpatialAttention(nn.Module):
         Returns:
             Responses ``(N, filters, h, w)``, at least 0, about 0.7 on average.
         """
-        grey = functional.pad(grey, (2, 5, 2, 5), mode="replicate")  # 3 more at the end, for scales of one pixel
+        grey = F.pad(grey, (2, 5, 2, 5), mode="replicate")  # 3 more at the end, for scales of one pixel
         weight = self.filters - self.filters.mean((2, 3), keepdim=True)
-        response = functional.conv2d(grey, weight, stride=2).abs()  # zero mean, then abs: polarity drops out
+        response = F.conv2d(grey, weight, stride=2).abs()  # zero mean, then abs: polarity drops out
         return torch.log1p(response / (response.mean((1, 2, 3), keepdim=True) + 1e-5))
 
 
@@ -107,7 +107,7 @@ def merge_scales(attentions: Sequence[Tensor]) -> Tensor:
         Attention of the finest's shape.
     """
     size = attentions[0].shape[-2:]
-    larger = [functional.interpolate(coarse, size=size, mode="bilinear") for coarse in attentions[1:]]
+    larger = [F.interpolate(coarse, size=size, mode="bilinear") for coarse in attentions[1:]]
     return torch.stack([attentions[0], *larger]).mean(dim=0)
 
 

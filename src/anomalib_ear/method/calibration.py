@@ -49,8 +49,8 @@ DIVERGED = (
 def image_score(anomaly_map: Tensor) -> Tensor:
     """Score images by the generalised mean of their maps, a soft maximum (Radenović et al., TPAMI 41(7), 2019).
 
-    CLAP takes the maximum, which a single pixel decides. The mean of the highest thousandth does about the same as
-    this, but selecting a share of the pixels does not export for dynamic sizes.
+    CLAP takes the maximum, which a single pixel decides. The mean of the highest thousandth detects about as well, but
+    it takes sorting.
 
     Args:
         anomaly_map: Shape ``(N, 1, H, W)``, values in [0, 1).
@@ -75,11 +75,6 @@ class AnomalyMapGenerator(nn.Module):
         super().__init__()
         self.residual = Statistics(dimensions, CELL)
         self.detail = Statistics(Detail.dimensions, DETAIL_CELL)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Number of cells along height and width; residuals need at least as many positions."""
-        return self.residual.grid
 
     @property
     def is_calibrated(self) -> bool:

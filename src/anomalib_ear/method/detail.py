@@ -10,7 +10,7 @@ stands out of its neighbourhood.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 from anomalib_ear.method.losses import gradient
 from anomalib_ear.method.resampling import add_three

@@ -16,7 +16,7 @@ import timm
 import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from anomalib_ear.method.padding import pad_to_multiple
 from anomalib_ear.method.pretrained import load_pretrained
@@ -72,7 +72,7 @@ class DinoAttention(nn.Module):
             tokens = self.vit.blocks[:-1](self._embed(patches))  # (N, 1 + hw, D)
             attention = class_attention(cast("Block", self.vit.blocks[-1]), tokens)  # (N, hw)
             attention = attention.reshape(-1, 1, height, width)
-            attention = functional.interpolate(attention, scale_factor=self.stride, mode="bilinear")
+            attention = F.interpolate(attention, scale_factor=self.stride, mode="bilinear")
         return attention[..., : image.shape[-2], : image.shape[-1]]
 
     def _embed(self, patches: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def class_attention(block: Block, tokens: Tensor) -> Tensor:
     weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
     tokens = block.norm1(tokens)
     query, key = (
-        functional.linear(part, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        F.linear(part, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for part, weight, bias in zip((tokens[:, :1], tokens), weights, biases, strict=False)  # values are left out
     )  # (N, heads, 1, d) and (N, heads, 1 + T, d)
     result = (query * attention.scale @ key.mT).softmax(dim=-1)  # (N, heads, 1, 1 + T)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Residuals and details of the images to calibrate by: in parts that memory holds once, and in folds of unlike images.
+"""Residuals and details of the images to calibrate by: in parts that memory holds once, and shared among folds.
 
-A part is a tensor of some images. A fold is the images that are scored by the statistics of all others.
+A part is a tensor of some images. A fold is the images that are scored by the statistics of all others. Images that are
+alike share a fold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,15 +25,15 @@ GROUPS = 25
 
 
 def regroup(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    """Sort pairs of batches by kind, in parts of ``PART`` images or, the last, fewer; in half precision.
+    """Collect residuals in one list of parts and details in another, in half precision.
 
     Each part is allocated at once and filled, because batches that are kept and joined leave holes in memory.
 
     Args:
-        batches: ``(N, K, h, w)`` each, with ``K``, ``h`` and ``w`` of their own.
+        batches: Residuals ``(N, K, h, w)`` and details ``(N, 12, h', w')`` of the same images.
 
     Returns:
-        For each kind its parts ``(n, K, h, w)``.
+        Parts of the residuals and of the details, of ``PART`` images each; the last may have fewer.
     """
     kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
     filled = PART

@@ -12,7 +12,7 @@ that faint surfaces weigh as much as vivid ones.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 from anomalib_ear.method.resampling import add_three
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 # Halvings of the interval that holds the threshold: 2^-16 is below the step of an 8-bit attention picture.
 _BISECTIONS = 16

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:

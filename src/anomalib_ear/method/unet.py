@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -76,8 +76,8 @@ class SkipGatedUNet(nn.Module):
             way out (Shi et al., "Real-Time Single Image and Video Super-Resolution", CVPR 2016).
 
     Attributes:
-        gates: One value per skip, shallowest first, ``True`` = open. Only evaluation mode heeds them; in training
-            every skip is on. Plain data: assign to change a trained network.
+        gates: One value per skip, shallowest first, ``True`` = open. :meth:`forward` heeds them in evaluation mode; in
+            training mode every skip is on. Plain data: assign to change a trained network.
         stride: Input height and width must be multiples of this, in pixels.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from anomalib_ear.data.surfaces import TEXTURES
 
@@ -45,7 +45,7 @@ class CanvasSettings(NamedTuple):
 
 def clean_canvas(digits: Tensor, size: int) -> Tensor:
     """Return digits ``(N, 1, 28, 28)`` in the middle of black canvases ``(N, 1, size, size)``."""
-    return functional.pad(digits, [(size - DIGIT) // 2] * 4)
+    return F.pad(digits, [(size - DIGIT) // 2] * 4)
 
 
 class SurfaceCanvas:
@@ -115,7 +115,7 @@ class SurfaceCanvas:
         noise = torch.zeros(count, 1, size, size, device=self.device)
         for grain in (1, 2, 4, 8):
             octave = torch.randn(count, 1, size // grain, size // grain, device=self.device)
-            octave = functional.interpolate(octave, size=(size, size), mode="bilinear")
+            octave = F.interpolate(octave, size=(size, size), mode="bilinear")
             noise += octave * torch.rand(count, 1, 1, 1, device=self.device).square()
         drawn = self._coin(noise, 0.5)
         width = 0.7 * (drawn * self._log_uniform(noise, 0.02, 0.5) + 1 - drawn)
@@ -135,11 +135,9 @@ class SurfaceCanvas:
         cos, sin = angle.cos(), angle.sin()
         rows = [torch.cat([cos * width, -sin * width, x], -1), torch.cat([sin * height, cos * height, y], -1)]
         theta = torch.cat(rows, 2)[:, 0]  # (N, 2, 3)
-        grid = functional.affine_grid(
-            theta, [len(image), 1, self.settings.size, self.settings.size], align_corners=False
-        )
+        grid = F.affine_grid(theta, [len(image), 1, self.settings.size, self.settings.size], align_corners=False)
         padding = "zeros" if image.shape[-1] == DIGIT else "reflection"
-        return functional.grid_sample(image, grid, padding_mode=padding, align_corners=False)
+        return F.grid_sample(image, grid, padding_mode=padding, align_corners=False)
 
     def _ramp(self, like: Tensor) -> Tensor:
         """Return planes through 0 of slope 1 per half canvas and random direction."""

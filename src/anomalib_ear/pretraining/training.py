@@ -14,7 +14,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.datasets import MNIST
 from tqdm import tqdm
@@ -111,7 +111,7 @@ def train(
 
     def learn_plain_digits() -> Tensor:
         drawn, label = draw()
-        return functional.cross_entropy(model(clean_canvas(drawn, settings.size))[0], label)
+        return F.cross_entropy(model(clean_canvas(drawn, settings.size))[0], label)
 
     _optimize(model, steps, learn_on_surfaces, "pre-training")
     model.folded()
@@ -172,11 +172,11 @@ def mnist_checksum(root: Path) -> str:
 def _loss(model: DigitClassifier, canvas: Tensor, strokes: Tensor, label: Tensor) -> Tensor:
     with torch.autocast(canvas.device.type, torch.bfloat16, enabled=has_bfloat16(canvas.device.type)):
         scores, attention = model(canvas.to(memory_format=torch.channels_last))
-    outline = functional.adaptive_max_pool2d((strokes > STROKE).float(), attention.shape[-2:])
+    outline = F.adaptive_max_pool2d((strokes > STROKE).float(), attention.shape[-2:])
     # Rounding may take a mean of sigmoids to 0 or 1, whose logarithm is infinite.
     attention = attention.float().clamp(1e-5, 1 - 1e-5)
-    loss: Tensor = functional.cross_entropy(scores.float(), label)
-    return loss + OUTLINE_WEIGHT * functional.binary_cross_entropy(attention, outline)
+    loss: Tensor = F.cross_entropy(scores.float(), label)
+    return loss + OUTLINE_WEIGHT * F.binary_cross_entropy(attention, outline)
 
 
 def _to_float(digits: Tensor) -> Tensor:

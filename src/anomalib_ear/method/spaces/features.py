@@ -11,7 +11,7 @@ import timm
 import torch
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 from anomalib_ear.method.pretrained import INSTALLED, load_pretrained
 from anomalib_ear.method.resampling import shrink
@@ -87,7 +87,7 @@ class FeatureSpace(Space):
         if self.backbone_scale != 1:
             image = shrink(image, Fraction(self.backbone_scale))
         levels = network((self.GAIN * image - self.get_buffer("mean")) / self.get_buffer("std"))
-        features = combine(levels, (levels[-1].shape[-2], levels[-1].shape[-1]))
+        features = combine(levels)
         return features if self.backbone_scale == 1 else F.interpolate(features, size=size, mode="bilinear")
 
     def loss(self, recovered: Tensor, target: Tensor) -> Tensor:
@@ -112,26 +112,21 @@ class FeatureSpace(Space):
         super().load_pretrained()
 
 
-def combine(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Bring features of one image to one height and width, and stack them.
+def combine(levels: Sequence[Tensor]) -> Tensor:
+    """Bring features of one image to the height and width of the coarsest, and stack them.
 
     Args:
-        levels: ``(N, D', h', w')`` each; ratios of their sizes to ``size`` are powers of two.
-        size: Height and width of the result.
+        levels: ``(N, D', h', w')`` each, finest first, at strides that are multiples of each other.
 
     Returns:
-        Shape ``(N, D, *size)``.
+        Shape ``(N, D, h, w)``.
     """
     combined = []
     for level in levels:
         # What a neighbour sees belongs to a position too (as in PatchCore, Roth et al., CVPR 2022, section 3.1).
         features = F.avg_pool2d(level, 3, 1, 1, count_include_pad=False)
-        ratio = level.shape[-1] // size[1]
-        if ratio > 1:
-            features = F.avg_pool2d(features, ratio)
-        elif ratio < 1:
-            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
-        combined.append(features)
+        ratio = level.shape[-1] // levels[-1].shape[-1]
+        combined.append(F.avg_pool2d(features, ratio) if ratio > 1 else features)
     return torch.cat(combined, dim=1)
 
 

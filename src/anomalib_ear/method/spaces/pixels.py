@@ -4,7 +4,7 @@
 """The image's own pixels, as the paper has it."""
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  # torch's own idiom
+from torch.nn import functional as F
 
 from anomalib_ear.method.losses import EarLoss, gradient_magnitude
 from anomalib_ear.method.spaces.base import Space
