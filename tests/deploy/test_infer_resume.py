@@ -18,7 +18,7 @@ from PIL import Image
 
 from anomalib_ear.deploy import line
 from anomalib_ear.deploy.photographs import as_text
-from anomalib_ear.deploy.scores import ScoreTable
+from anomalib_ear.deploy.scores import LINE_COLUMNS, ScoreTable
 from brightness import brightness_model, inspect, photograph, scored
 from conftest import REPOSITORY
 
@@ -241,7 +241,7 @@ def test_a_torn_row_is_scored_again(model: Path, begun: Path, tmp_path: Path, to
     [
         ("scores.csv", b"path,raw_score,normalised_score,label\n1.png,,0.1,good\n", "maybe of another version"),
         ("scores.csv", b"", "damaged"),
-        ("scores.csv", b"path,raw_score,normalised_score,label,sha256,drift\n\xff,,0.1,good,12,\n", "damaged"),
+        ("scores.csv", b"path,raw_score,normalised_score,label,sha256,drift,doubt\n\xff,,0.1,good,12,,\n", "damaged"),
         ("scores.json", b"{", "does not say how"),
         ("scores.json", None, "does not say how"),
     ],
@@ -333,7 +333,7 @@ def test_a_full_disk_is_one_error_and_the_table_stays_whole(
     assert "File too large" in last
     assert "--resume true" in last
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
-        assert {len(row) for row in csv.reader(file)} == {6}
+        assert {len(row) for row in csv.reader(file)} == {len(LINE_COLUMNS)}
     assert (tmp_path / "out" / "scores.csv").read_bytes().endswith(b"\n")
     assert not list((tmp_path / "out").rglob("*.part"))
     assert len(scored(tmp_path / "out")) < 40
