@@ -206,7 +206,7 @@ def _warn_of_augmentations(datamodule: Any) -> None:  # noqa: ANN401  anybody's
     if any(getattr(datamodule, f"{name}_augmentations", None) for name in ("val", "test")):
         logger.warning(
             "The augmentations of validation and test change neither what `predict` sees nor what an exported model "
-            "does. If both shall have them, give them with the resize in the model's pre_processor."
+            "does. If both shall have them, give them behind the resize in the model's pre_processor."
         )
 
 
