@@ -244,3 +244,16 @@ def test_a_model_that_does_not_know_says_so_once(tmp_path: Path, capsys: pytest.
     assert inspect(brightness_model(tmp_path), tmp_path / "in", tmp_path / "out") == 0
     assert capsys.readouterr().out.count("No watch for drift") == 1
     assert table(tmp_path / "out")[0]["drift"] == ""
+
+
+def test_what_is_not_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model may know enough scores of good photographs and too little of their light."""
+    photograph(tmp_path / "in" / "1.png", 1)
+    model = openvino.Core().read_model(brightness_model(tmp_path))
+    model.set_rt_info(" ".join(f"0.{number}" for number in range(10, 40)), ["anomalib_ear", "good_score"])
+    (tmp_path / "noted").mkdir()
+    openvino.save_model(model, tmp_path / "noted" / "model.xml", compress_to_fp16=False)
+    assert inspect(tmp_path / "noted" / "model.xml", tmp_path / "in", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert said.count("The watch for drift does not compare brightness, red, blue") == 1
+    assert "No watch for drift" not in said

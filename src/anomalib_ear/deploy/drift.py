@@ -75,6 +75,7 @@ class DriftWatch:
 
     Attributes:
         is_on: Whether any is compared.
+        not_compared: Names of those that are not.
     """
 
     def __init__(self, good: Mapping[str, Sequence[float]], threshold: float = 0.5) -> None:
@@ -82,6 +83,7 @@ class DriftWatch:
         self._last = {name: deque[float](maxlen=WINDOW) for name in self._good}
         self._threshold = threshold
         self.is_on = bool(self._good)
+        self.not_compared = [name for name in (SCORE, *QUANTITIES) if name not in self._good]
 
     def add(self, values: Mapping[str, float]) -> str | None:
         """Take the next photograph.

@@ -149,6 +149,9 @@ class _Inspection:
             say("The model notes no threshold: its scores are taken as normalised, with the trained threshold at 0.5.")
         if not self._drift.is_on:
             say("No watch for drift: the model does not note what good photographs are like, or knows too few.")
+        elif self._drift.not_compared:
+            names = ", ".join(self._drift.not_compared)
+            say(f"The watch for drift does not compare {names}: the model notes too little of good photographs.")
 
     def score(self, found: Found, *, resume: bool) -> None:
         """Score photographs, without those that have scores if the table goes on."""
