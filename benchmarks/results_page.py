@@ -61,9 +61,7 @@ def accuracy_over_speed(frame: pd.DataFrame, speed: pd.DataFrame, path: Path) ->
     data, rates = compared(frame), speed.set_index("model")["rate"]
     data = data[data["dataset"].isin(REAL)]
     models = in_order(set(data["model"]) & set(rates.index))
-    figure = Figure(
-        figsize=(10, 4.5), dpi=160, layout=ConstrainedLayoutEngine(rect=(0, 0, 1, 0.91))
-    )  # above: the legend
+    figure = Figure(figsize=(10, 5), dpi=160, layout=ConstrainedLayoutEngine(rect=(0, 0, 1, 0.82)))  # above: the legend
     for axes, dataset in zip(figure.subplots(1, 2, sharex=True, sharey=True), REAL, strict=True):
         seen = data[data["dataset"] == dataset].groupby("model")["image_AUROC"].mean()
         for model, (hue, marker) in styles(models).items():
@@ -72,7 +70,7 @@ def accuracy_over_speed(frame: pd.DataFrame, speed: pd.DataFrame, path: Path) ->
         axes.set_xlim(left=0)
         dress(axes)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=len(models), frameon=False, fontsize=11)
+    figure.legend(handles, labels, loc="upper center", ncols=4, frameon=False, fontsize=11)
     figure.supxlabel("images per second", fontsize=12)
     figure.supylabel("image AUROC", fontsize=12)
     figure.savefig(path)

@@ -18,7 +18,8 @@ from benchmarks.frames import busiest_machine, last_versions
 
 # Okabe and Ito's colours, and a grey.
 COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "0.6")
-STYLES = tuple(zip(COLORS, "osD^vPX*", strict=True))
+# The second time each colour has another marker.
+STYLES = (*zip(COLORS, "osD^vPX*", strict=True), *zip(COLORS, "^vPX*osD", strict=True))
 OWN = ", own threshold"  # stands behind the name of a model
 FEW = {  # columns of the table of few photographs, and their metrics
     "good parts rejected": "rejected",
@@ -141,7 +142,7 @@ def styles(models: list[str]) -> dict[str, tuple[str, str]]:
     """Return a colour and a marker for each model.
 
     Raises:
-        ValueError: If there are more models than colours.
+        ValueError: If there are more models than styles.
     """
     if len(models) > len(STYLES):
         msg = f"a picture shows {len(STYLES)} models at most, got {', '.join(models)}."

@@ -81,7 +81,7 @@ def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """Return a model whose score is the brightness, and whose photographs were twice as wide as high."""
-    return brightness_model(tmp_path, ratios="2 2")
+    return brightness_model(tmp_path, trained="2 2 1 1")
 
 
 @pytest.fixture

@@ -138,12 +138,12 @@ def test_a_photograph_that_was_replaced_by_a_broken_one_has_no_score(
     assert not (begun / "heat_maps" / "1_heat.jpg").exists()
 
 
-@pytest.mark.parametrize("what", ["sha256", "read_image"])
+@pytest.mark.parametrize(("what", "rows"), [("sha256", {"1.png": 10}), ("read_image", {})])
 def test_a_photograph_that_memory_is_short_for_is_named(
-    model: Path, begun: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch,
+    model: Path, begun: Path, tmp_path: Path, what: str, rows: dict[str, float], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """It costs no other one its score."""
+    """It costs no other one its score, and its own only if it is known to have changed."""
     photograph(tmp_path / "a" / "1.png", 210)
     original = getattr(line, what)
 
@@ -157,7 +157,27 @@ def test_a_photograph_that_memory_is_short_for_is_named(
     said = capsys.readouterr()
     assert "1 not scored" in said.out
     assert f"{tmp_path / 'a' / '1.png'}: MemoryError" in said.err
-    assert scored(begun) == {"deep/2.png": 20}
+    assert scored(begun) == rows | {"deep/2.png": 20}
+
+
+def test_rows_of_a_drive_that_is_away_stay(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With their pictures, and are named; when it is back they are skipped."""
+    photograph(tmp_path / "drive" / "1.png", 10)
+    photograph(tmp_path / "a" / "2.png", 20)
+    (tmp_path / "a" / "1.png").symlink_to(tmp_path / "drive" / "1.png")
+    assert inspect(model, tmp_path / "a", tmp_path / "out") == 0
+    (tmp_path / "drive").rename(tmp_path / "away")
+    assert inspect(model, tmp_path / "a", tmp_path / "out", *RESUME) == 1
+    said = capsys.readouterr()
+    assert f"{tmp_path / 'a' / '1.png'}: " in said.err
+    assert "1 skipped, scored before; 0 scored again" in said.out
+    assert "1 cannot be read now: their rows stay" in said.out
+    assert "1 not scored" in said.out
+    assert scored(tmp_path / "out") == {"1.png": 10, "2.png": 20}
+    assert (tmp_path / "out" / "heat_maps" / "1_heat.jpg").exists()
+    (tmp_path / "away").rename(tmp_path / "drive")
+    assert inspect(model, tmp_path / "a", tmp_path / "out", *RESUME) == 0
+    assert "2 skipped" in capsys.readouterr().out
 
 
 def test_pictures_that_are_missing_are_written(model: Path, begun: Path, tmp_path: Path) -> None:

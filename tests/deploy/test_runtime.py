@@ -99,7 +99,7 @@ def test_a_model_that_notes_no_threshold_is_said(tmp_path: Path, capsys: pytest.
         ("image_threshold", "2"),
         ("image_threshold", "nan"),
         ("good_score", "0.1 inf"),
-        ("aspect_ratios", "1"),
+        ("trained_sizes", "1 2"),
     ],
 )
 def test_a_damaged_note_is_one_error(tmp_path: Path, name: str, value: str) -> None:

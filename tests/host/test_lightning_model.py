@@ -17,10 +17,11 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Compose, Lambda, Normalize, Resize, Transform
+from torchvision.transforms.v2 import Compose, Normalize, Resize, Transform
 
 from anomalib_ear import Ear
 from anomalib_ear.deploy.runtime import DeployedModel
+from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention
 from anomalib_ear.method.pretrained import read_installed
@@ -141,7 +142,7 @@ class TestCheckpoints:
     def test_each_export_has_the_gates_of_its_model(self, run: Run, tmp_path: Path) -> None:
         """As the command builds and exports one, whatever else was built or exported in between."""
         wanted = [[False, False], [True, True]]
-        models = [Ear(**TINY, skip_gates=gates) for gates in wanted]
+        models = [Ear(skip_gates=gates) for gates in wanted]
         for model, gates in zip(models, wanted, strict=True):
             path = Engine().export(model, "torch", export_root=tmp_path, ckpt_path=run.checkpoint)
             assert list(torch.load(path, weights_only=False)["model"].model.unet.gates) == gates
@@ -178,12 +179,41 @@ class TestCheckpoints:
         image = torch.rand(1, 3, 64, 96)
         assert not torch.equal(model(image).anomaly_map, restored(run)(image).anomaly_map)
 
-    def test_other_settings_cannot(self, run: Run, surfaces: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("command", ["test", "export"])
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            ({"excised_share": 0.3}, r"excised_share=0\.2"),
+            ({"image_size": (128, 96)}, r"image_size=\(64, 96\), but"),
+            ({"pre_processor": PreProcessor(Resize((128, 96)))}, "pre_processor="),
+            ({"pre_processor": False}, "pre_processor=.* but None was given"),
+            ({"post_processor": EarPostProcessor(image_sensitivity=0.8)}, "post_processor=.*'image_sensitivity': 0.5"),
+        ],
+        ids=["method", "size", "resize", "no resize", "sensitivity"],
+    )
+    def test_other_settings_cannot(
+        self, run: Run, surfaces: Path, tmp_path: Path, command: str, arguments: dict, named: str
+    ) -> None:
         """A setting that only training can change is refused by name, not ignored."""
-        model = Ear(excised_share=0.3, visualizer=False)
+        model = Ear(**arguments, visualizer=False)
         engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
-        with pytest.raises(ValueError, match=r"excised_share=0\.2"):
-            engine.test(model, datamodule=folder(surfaces), ckpt_path=run.checkpoint)
+        given = {"datamodule": folder(surfaces)} if command == "test" else {"export_type": "torch"}
+        with pytest.raises(ValueError, match=f"^the checkpoint was trained with {named}"):
+            getattr(engine, command)(model, ckpt_path=run.checkpoint, **given)
+        assert not list(tmp_path.rglob("*.pt"))
+
+    def test_a_model_without_pre_processing_is_asked_for(self, surfaces: Path, tmp_path: Path) -> None:
+        """Anomalib has taken the default's resize as a callback before it reads the checkpoint."""
+        train(surfaces, tmp_path, image_size=None, pre_processor=False)
+        checkpoint = next(tmp_path.rglob("*.ckpt"))
+        engine = Engine(default_root_dir=tmp_path / "other", accelerator="cpu")
+        with pytest.raises(ValueError, match=r"give --model\.pre_processor false"):
+            engine.test(Ear(visualizer=False), datamodule=folder(surfaces), ckpt_path=checkpoint)
+        model = Ear(visualizer=False, pre_processor=False)
+        assert Engine(default_root_dir=tmp_path / "same", accelerator="cpu").test(
+            model, datamodule=folder(surfaces), ckpt_path=checkpoint
+        )
+        assert Ear.load_from_checkpoint(checkpoint).pre_processor is None
 
     def test_interrupted_training_goes_on_as_if_it_had_not_been(self, surfaces: Path, tmp_path: Path) -> None:
         """One epoch, a stop and another epoch give the weights of two epochs."""
@@ -395,7 +425,7 @@ class TestErrors:
             restored(run, skip_gates=[True, True, True, True])
 
     @pytest.mark.parametrize(
-        "transform", [Normalize([0.5] * 3, [0.2] * 3), Lambda(lambda image: 255 * image)], ids=["normalised", "255"]
+        "transform", [Normalize([0.5] * 3, [0.2] * 3), Normalize([0] * 3, [1 / 255] * 3)], ids=["normalised", "255"]
     )
     def test_pre_processing_beyond_black_and_white(self, surfaces: Path, tmp_path: Path, transform: Transform) -> None:
         """Most models of anomalib normalise images before the network; Ear does it itself, from [0, 1]."""

@@ -5,6 +5,7 @@
 
 import copy
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -717,3 +718,30 @@ class TestVariation:
         """Before anything is read."""
         with pytest.raises(ValueError, match="rotation must be from 0 to 180, got 200"):
             Ear(variation={"rotation": 200})
+
+
+@pytest.mark.parametrize(("seed", "is_other"), [(0, False), (1, True)])
+@pytest.mark.parametrize("stage", ["test", "validate"])
+def test_figures_of_training_images_are_said(
+    surfaces: Path, tmp_path: Path, stage: str, seed: int, is_other: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another split's, with how many there are and which setting is another; those of the same split are not."""
+    fit(Ear(**TINY), surfaces, tmp_path, max_epochs=1)
+    checkpoint = next(tmp_path.rglob("*.ckpt"))
+    caplog.clear()
+    engine = Engine(default_root_dir=tmp_path / "other", accelerator="cpu", enable_progress_bar=False)
+    getattr(engine, stage)(Ear(visualizer=False), datamodule=folder(surfaces, seed=seed), ckpt_path=checkpoint)
+    said = [record.getMessage() for record in caplog.records if "were trained on" in record.getMessage()]
+    assert bool(said) == is_other
+    assert not said or re.match(r"\d of \d+ photographs were trained on \(seed is 1, was 0\)\. Figures", said[0])
+
+
+def test_a_checkpoint_without_a_threshold_says_so(
+    surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To everybody who predicts with it."""
+    fit(Ear(**TINY), surfaces, tmp_path, max_epochs=1, limit_val_batches=0)
+    caplog.clear()
+    engine = Engine(default_root_dir=tmp_path / "other", accelerator="cpu", enable_progress_bar=False)
+    engine.predict(Ear(visualizer=False), data_path=surfaces / "good", ckpt_path=next(tmp_path.rglob("*.ckpt")))
+    assert "no threshold from good images: parts above 0.5" in caplog.text

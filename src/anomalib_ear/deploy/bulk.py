@@ -32,7 +32,7 @@ from anomalib_ear.deploy.archive import MODEL, Archive, Table, file_system
 from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say
 from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.runtime import DeployedModel, Prediction
-from anomalib_ear.deploy.shape import DOUBTFUL
+from anomalib_ear.deploy.sizes import DOUBTFUL
 from anomalib_ear.deploy.threads import available_cores, in_order
 
 # Photographs of one Parquet file: what a worker that is lost has scored for nothing, and what pays for handing it out.

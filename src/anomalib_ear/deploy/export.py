@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
 import openvino
 import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.trainer.states import TrainerFn
@@ -38,13 +37,14 @@ from anomalib_ear.deploy.int8 import (
     quantize,
     recalibrate,
 )
-from anomalib_ear.deploy.model_file import METADATA, WEIGHTS
-from anomalib_ear.deploy.resize import ExportableResize
-from anomalib_ear.deploy.shape import ASPECT_RATIOS, Span
+from anomalib_ear.deploy.model_file import METADATA, ONE_SIZE, PART, WEIGHTS
+from anomalib_ear.deploy.pre_processing import has, is_only_resized, resized, without_resize
+from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes
 from anomalib_ear.method.model import EarModel
 
 if TYPE_CHECKING:
     from anomalib.models.components.base.export_mixin import ExportMixin
+    from torch.utils.data import Dataset
 else:  # the model that is mixed with has anomalib's; importing it here would register Ear, which needs this module
     ExportMixin = object
 
@@ -57,7 +57,7 @@ _OTHER_INT8 = {
 }
 # Keys in a checkpoint.
 _TRAINING_DATA = "anomalib_ear_training_data"
-_ASPECT_RATIOS = "anomalib_ear_aspect_ratios"
+_TRAINED_SIZES = "anomalib_ear_trained_sizes"
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ class EarExportMixin(ExportMixin):
     # What it was trained on, and the files of which this was noted.
     _training_data: training_data.Record | None = None
     _recorded: list[str] | None = None
-    # The least and the greatest of the training photographs, width by height, where a resize may change them.
-    aspect_ratios: Span | None = None
+    # Of the training photographs, where they are files.
+    trained_sizes: TrainedSizes | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what the model was trained and validated on."""
@@ -80,8 +80,8 @@ class EarExportMixin(ExportMixin):
         self._record_training_data()
         if self._training_data is not None:
             checkpoint[_TRAINING_DATA] = self._training_data
-        if self.aspect_ratios is not None:
-            checkpoint[_ASPECT_RATIOS] = self.aspect_ratios
+        if self.trained_sizes is not None:
+            checkpoint[_TRAINED_SIZES] = list(self.trained_sizes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what the checkpoint was trained and validated on."""
@@ -89,8 +89,9 @@ class EarExportMixin(ExportMixin):
         self._training_data = checkpoint.get(_TRAINING_DATA)
         trainer = getattr(self, "_trainer", None)
         is_fitting = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        if not is_fitting or self.aspect_ratios is None:  # else they are those of the data at hand
-            self.aspect_ratios = checkpoint.get(_ASPECT_RATIOS)
+        if not is_fitting or self.trained_sizes is None:  # else they are those of the data at hand
+            noted = checkpoint.get(_TRAINED_SIZES)
+            self.trained_sizes = None if noted is None else TrainedSizes(*noted)
 
     def other_training_data(self) -> str:
         """Say how the data of the training that begins differ from the checkpoint's; empty if not, or if unknown."""
@@ -99,6 +100,12 @@ class EarExportMixin(ExportMixin):
         if before is None or self._training_data is None:
             return ""
         return "; ".join(filter(None, training_data.compare(before, self._training_data)))
+
+    def trained_on(self, dataset: object, datamodule: object) -> str:
+        """Say how many images of a data set the model was trained on; empty if none, or if that is not known."""
+        if self._training_data is None:
+            return ""
+        return training_data.trained_on(self._training_data, cast("Dataset[Any] | None", dataset), datamodule)
 
     def _record_training_data(self) -> None:
         """Note the data of the present or last training; reads each file once per training."""
@@ -138,7 +145,7 @@ class EarExportMixin(ExportMixin):
             ValueError: If the model is not trained, or would see images of another size than in training.
         """
         self.insist_on_training()
-        if input_size is None and not _has_one_size(self.pre_processor):
+        if input_size is None and resized(getattr(self.pre_processor, "transform", None)) is None:
             height, width = self.model.calibration_images.shape[-2:]
             input_size = (height, width)
         defaults = {"opset_version": 18, "external_data": False, "verbose": False}
@@ -199,7 +206,8 @@ class EarExportMixin(ExportMixin):
                     vectorise_logarithms(model)
                     if size is not None and (input_size is None or tuple(input_size) != tuple(size)):
                         model = resize_first(model, input_size)
-                    for name, value in self._describe().items():
+                    sees_input = size is not None or resized(getattr(self.pre_processor, "transform", None)) is None
+                    for name, value in self._describe(sees_input=sees_input).items():
                         model.set_rt_info(value, [METADATA, name])
                     for _ in range(2):  # the second time with the digest of what the first one wrote
                         openvino.save_model(model, folder / path.name, compress_to_fp16=False)
@@ -246,11 +254,22 @@ class EarExportMixin(ExportMixin):
             msg = "the training of this model was interrupted: give the last checkpoint that it wrote with --ckpt_path."
             raise ValueError(msg)
 
-    def _describe(self) -> dict[str, str]:
-        """Return the metadata of the exported model."""
-        noted = describe(self.post_processor, self.model.calibration_images)
-        if self.aspect_ratios is not None:
-            noted[ASPECT_RATIOS] = " ".join(f"{ratio:.6g}" for ratio in self.aspect_ratios)
+    def _describe(self, *, sees_input: bool = True) -> dict[str, str]:
+        """Return the metadata of the exported model.
+
+        Args:
+            sees_input: Whether the network sees what is given to the model behind a resize that the line can do.
+        """
+        images = self.model.calibration_images
+        if not (sees_input and is_only_resized(self.pre_processor)):
+            images = images[:0]  # the line could only compare other pictures with them
+        noted = describe(self.post_processor, images)
+        if self.trained_sizes is not None:
+            noted[TRAINED_SIZES] = " ".join(f"{value:.6g}" for value in self.trained_sizes)
+        if not has(self.pre_processor, Resize):
+            noted[ONE_SIZE] = "true"
+        if has(self.pre_processor, CenterCrop):
+            noted[PART] = "true"
         return noted
 
     def _insist_on_training_data(self, images: CalibrationImages) -> None:
@@ -352,28 +371,3 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
     good[SCORE] = scores[chosen.to(scores.device)].tolist()
     noted = {GOOD + name: " ".join(f"{value:.6g}" for value in values) for name, values in good.items() if values}
     return metadata | noted
-
-
-def _has_one_size(pre_processor: nn.Module | None) -> bool:
-    """Return whether a pre-processing brings images of any size to one."""
-    transform = getattr(pre_processor, "transform", None)
-    found = [each for kind in (Resize, CenterCrop) for each in extract_transforms_by_type(transform, kind)]
-    return any(len(each.size) == 2 for each in found)  # one number is that of the shorter side
-
-
-@contextmanager
-def without_resize(pre_processor: nn.Module | None) -> Iterator[tuple[int, int] | None]:
-    """Leave the resize out of what is exported.
-
-    Yields:
-        Its height and width, ``None`` where an exported pre-processing is more, or other, than one resize.
-    """
-    if not isinstance(pre_processor, PreProcessor) or not isinstance(pre_processor.export_transform, ExportableResize):
-        yield None
-        return
-    transform = pre_processor.export_transform
-    pre_processor.export_transform = None
-    try:
-        yield transform.size
-    finally:
-        pre_processor.export_transform = transform

@@ -31,7 +31,7 @@ from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find, r
 from anomalib_ear.deploy.pictures import CannotWriteError
 from anomalib_ear.deploy.runtime import DeployedModel, Label
 from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
-from anomalib_ear.deploy.shape import DOUBTFUL
+from anomalib_ear.deploy.sizes import DOUBTFUL
 from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.threshold import check_threshold
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
@@ -157,8 +157,8 @@ class _Inspection:
         """Score photographs, without those that have scores if the table goes on."""
         say_left_out(found)
         self._failures += found.unreachable
+        files = self._to_do(found.files) if resume else found.files
         self.num_failed = len(self._failures)
-        files = _to_do(self.line, self.table, found.files) if resume else found.files
         with closing(self.line.run(files)) as results:
             for name, result in tqdm(results, total=len(files), unit="image"):
                 if isinstance(result, Exception):
@@ -209,6 +209,28 @@ class _Inspection:
                 self.table.drop({as_text(arrival.name)})
             watch.done(arrival, None, failed=True)
 
+    def _to_do(self, files: dict[Path, Path]) -> dict[Path, Path]:
+        """Drop outdated rows from the table, and return the files without a score.
+
+        The row and the pictures of one that cannot be read stay: nobody knows that it has changed.
+        """
+        names = {as_text(name): name for name in files}
+        digests = {row[0]: row[COLUMNS.index("sha256")] for row in self.table.rows()}
+        scored = {names[text]: digest for text, digest in digests.items() if text in names}
+        changed = self.line.changed(files, scored)
+        again = [name for name, error in changed.items() if error is None]
+        for name in again:
+            self.line.remove_pictures(name)
+        self.table.drop({as_text(name) for name in again})
+        self._failures += [_not_scored(files[name], error) for name, error in changed.items() if error is not None]
+        skipped, others = len(scored) - len(changed), len(digests) - len(scored)
+        say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
+        if others:
+            say(f"{self.table.path} has {others} more photographs, which are not in the input: their rows stay.")
+        if len(changed) > len(again):
+            say(f"{len(changed) - len(again)} cannot be read now: their rows stay.")
+        return {name: file for name, file in files.items() if name not in scored or name in again}
+
     def _append(self, scores: Scores) -> None:
         """Append a row."""
         part = scores.prediction
@@ -250,22 +272,6 @@ def _not_scored(file: Path, error: Exception) -> str:
     text = f"{file}: {' '.join((str(error) or repr(error)).split())}"
     tqdm.write(f"not scored: {as_one_line(text)}", file=sys.stderr)
     return text
-
-
-def _to_do(line: Line, table: ScoreTable, files: dict[Path, Path]) -> dict[Path, Path]:
-    """Drop outdated rows from a table, and return the files without a score."""
-    names = {as_text(name): name for name in files}
-    digests = {row[0]: row[COLUMNS.index("sha256")] for row in table.rows()}
-    scored = {names[text]: digest for text, digest in digests.items() if text in names}
-    again = line.changed(files, scored)
-    for name in again:
-        line.remove_pictures(name)
-    table.drop({as_text(name) for name in again})
-    skipped, others = len(scored) - len(again), len(digests) - len(scored)
-    say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
-    if others:
-        say(f"{table.path} has {others} more photographs, which are not in the input: their rows stay.")
-    return {name: file for name, file in files.items() if name not in scored or name in again}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -52,9 +52,18 @@ class Line:
         output: Folder of the pictures.
         heat_maps: Whether to draw heat maps.
         anomaly_maps: Whether to write anomaly maps.
+
+    Raises:
+        ValueError: If heat maps are asked for, and the model's maps are not of whole photographs.
     """
 
     def __init__(self, model: DeployedModel, output: Path, *, heat_maps: bool, anomaly_maps: bool) -> None:
+        if heat_maps and not model.sees_all:
+            msg = (
+                "the model's pre-processing crops photographs, and its maps do not say where: give --heat_maps "
+                "false, or train on photographs that are cropped already."
+            )
+            raise ValueError(msg)
         self.model, self.output = model, output
         self.heat_maps = heat_maps
         self._is_on = {"heat_maps": heat_maps, "anomaly_maps": anomaly_maps}
@@ -81,7 +90,7 @@ class Line:
             return None
         name, file, digest = arrival
         try:
-            is_known = digest is not None and self._is_same(name, file, digest)
+            is_known = digest is not None and sha256(file) == digest and self._has_pictures(name)
             return arrival, None if is_known else self._score((name, file))
         except Exception as error:  # noqa: BLE001  of this photograph, or raised when it is its turn
             return arrival, error
@@ -108,7 +117,7 @@ class Line:
             save(picture, paths["heat_maps"])
         return Scores(name, prediction, digest, measure(image))
 
-    def changed(self, files: dict[Path, Path], digests: Mapping[Path, str]) -> set[Path]:
+    def changed(self, files: dict[Path, Path], digests: Mapping[Path, str]) -> dict[Path, Exception | None]:
         """Return which of the files that were scored must be scored again.
 
         Args:
@@ -116,25 +125,27 @@ class Line:
             digests: SHA-256 of those that were scored.
 
         Returns:
-            Names of those whose content is another now, or that have no picture.
+            Names of those whose content is another now, or that have no picture, with ``None``, and of those that
+            cannot be read, with the error: nobody knows whether they changed.
         """
 
-        def is_same(name: Path) -> bool:
-            return self._is_same(name, files[name], digests[name])
+        def is_same(name: Path) -> bool | Exception:
+            try:
+                digest = sha256(files[name])
+            except (OSError, MemoryError) as error:
+                return error
+            return digest == digests[name] and self._has_pictures(name)
 
         with ThreadPoolExecutor(self.model.num_threads) as readers:
             same = tqdm(
                 readers.map(is_same, digests), desc="compare", total=len(digests), unit="image", disable=not digests
             )
-            return {name for name, is_the_same in zip(digests, same, strict=True) if not is_the_same}
+            found = zip(digests, same, strict=True)
+            return {name: None if result is False else result for name, result in found if result is not True}
 
-    def _is_same(self, name: Path, file: Path, digest: str) -> bool:
-        """Return whether a photograph has this content and its pictures."""
-        try:
-            is_same = sha256(file) == digest
-        except (OSError, MemoryError):
-            return False  # scoring it says why
-        return is_same and all(is_ours(path) for kind, path in self._pictures(name).items() if self._is_on[kind])
+    def _has_pictures(self, name: Path) -> bool:
+        """Return whether a photograph has the pictures that are asked for."""
+        return all(is_ours(path) for kind, path in self._pictures(name).items() if self._is_on[kind])
 
     def remove_pictures(self, name: Path) -> None:
         """Remove a photograph's pictures, also those that a run with other options wrote.

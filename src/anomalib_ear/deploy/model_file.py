@@ -17,6 +17,9 @@ from anomalib_ear.deploy.files import sha256
 METADATA = "anomalib_ear"
 # What it notes of the .bin: its SHA-256, hexadecimal.
 WEIGHTS = "weights_sha256"
+# It notes these if they hold: that its network sees a part of each image, and that nothing resizes images, which must
+# have the size of those of training.
+PART, ONE_SIZE = "sees_part", "has_one_size"
 # Bytes in which a model's first tag stands, after a declaration and maybe a comment.
 _BEGINNING = 4096
 

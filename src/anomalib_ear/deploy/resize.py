@@ -72,7 +72,8 @@ def exportable_transform(transform: Transform | None) -> Transform | nn.Module |
         :class:`ExportableResize`; the rest as anomalib converts it.
     """
     if isinstance(transform, Compose):
-        return Compose([exportable_transform(step) for step in transform.transforms])
+        steps = [exportable_transform(step) for step in transform.transforms]
+        return steps[0] if len(steps) == 1 else Compose(steps)
     if isinstance(transform, Resize) and transform.antialias:
         if InterpolationMode(transform.interpolation) is InterpolationMode.BILINEAR and len(transform.size or ()) == 2:
             height, width = transform.size

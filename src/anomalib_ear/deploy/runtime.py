@@ -19,8 +19,8 @@ from PIL import Image
 
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.deploy.graph import take_out_resize
-from anomalib_ear.deploy.model_file import metadata, numbers, one_line, read_model
-from anomalib_ear.deploy.shape import ASPECT_RATIOS, Span, other_shape
+from anomalib_ear.deploy.model_file import ONE_SIZE, PART, metadata, numbers, one_line, read_model
+from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes, doubt
 from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.deploy.threshold import check_threshold, raw_score
 from anomalib_ear.images import read_image
@@ -47,9 +47,10 @@ class Prediction:
         raw_score: Score before normalisation in [0, 1), ``None`` where the model does not say its threshold.
         is_defective: Whether the score is above the threshold.
         anomaly_map: ``(h, w)`` in [0, 1), where 0.5 is the trained threshold of pixels; of the size at which the model
-            looks at photographs, the whole photograph whatever its own size. Writable, and nobody else's.
-        doubt: Why all this may mean little, in words: the photograph has another shape than those of training.
-            ``None`` if it has not, or the model does not note theirs.
+            looks at photographs, the whole photograph whatever its own size, or the part of it that a pre-processing
+            leaves. Writable, and nobody else's.
+        doubt: Why all this may mean little, in words: the photograph has another shape than those of training, or
+            lacks their detail. ``None`` if neither, or the model does not note theirs.
     """
 
     score: float
@@ -80,11 +81,11 @@ class DeployedModel:
         trained_threshold: Score before normalisation that became 0.5, in [0, 1]; NaN if the model does not note it.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
-        aspect_ratios: The least and the greatest of the training photographs, width by height; ``None`` where the model
-            does not note them.
+        trained_sizes: What is known of the training photographs' sizes; ``None`` where the model does not note it.
         good: Values of good images of training by the quantity's name, for the watch for drift; empty where the model
             does not note them.
         size: Height and width in pixels of what it looks at; ``None`` if it takes photographs of any size as they are.
+        sees_all: Whether its maps are of the whole photograph, and not of what its pre-processing makes of it.
 
     Raises:
         FileNotFoundError: If there is no such file, or its weights are missing.
@@ -110,7 +111,7 @@ class DeployedModel:
         self.threshold = threshold
         try:
             self.trained_threshold, *_ = numbers(model, "image_threshold", most=1) or [math.nan]
-            self.aspect_ratios = _aspect_ratios(model)
+            self.trained_sizes = _trained_sizes(model)
             self.good = {name: numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
         except ValueError as error:
             msg = f"{path} is damaged: {error}. Export it again."
@@ -118,6 +119,8 @@ class DeployedModel:
         take_out_resize(model)
         shape = model.input(0).partial_shape
         shape[0] = 1
+        self.sees_all = metadata(model, PART) is None
+        self._has_one_size = metadata(model, ONE_SIZE) is not None
         self.size = (shape[2].get_length(), shape[3].get_length()) if shape.is_static else None
         # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
         precision = precision or metadata(model, "precision") or "f32"
@@ -149,7 +152,8 @@ class DeployedModel:
             OSError: If the file cannot be read; names it.
             TypeError: If the photograph is neither path nor array, or an array of another type.
             ValueError: If an array has another shape, or values that are not in [0, 1]; if a file holds not one
-                photograph of known range, which names it; or if the model's score is not finite, or not in [0, 1].
+                photograph of known range, which names it; if the model was trained without a resize, on photographs of
+                another size; or if the model's score is not finite, or not in [0, 1].
         """
         pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
         image, doubt = self.prepare(pixels), self.doubt(pixels)
@@ -192,9 +196,17 @@ class DeployedModel:
 
         Raises:
             TypeError: If the pixels are of another type.
-            ValueError: If they are of another shape, or not in [0, 1].
+            ValueError: If they are of another shape, or not in [0, 1], or of another size than those of training where
+                the model was trained without a resize.
         """
         pixels = _checked(pixels)
+        if self._has_one_size and pixels.shape[:2] != self.size:
+            height, width = self.size or (0, 0)
+            msg = (
+                f"the model was trained without a resize, on photographs of {height} x {width} pixels (height x "
+                f"width), this one has {pixels.shape[0]} x {pixels.shape[1]}."
+            )
+            raise ValueError(msg)
         if pixels.dtype == np.uint8:  # Pillow is four times as fast as NumPy at taking colours apart
             bands = iter(Image.fromarray(pixels).split())
         else:
@@ -209,7 +221,7 @@ class DeployedModel:
 
     def doubt(self, pixels: NDArray[Any]) -> str | None:
         """Say why a photograph's score may mean little; see ``Prediction``."""
-        return other_shape((pixels.shape[0], pixels.shape[1]), self.aspect_ratios)
+        return doubt((pixels.shape[0], pixels.shape[1]), self.trained_sizes)
 
     def infer(self, image: NDArray[np.float32], doubt: str | None = None) -> Prediction:
         """Score what ``prepare`` returns; waits while every request is busy.
@@ -247,15 +259,15 @@ class DeployedModel:
         )
 
 
-def _aspect_ratios(model: openvino.Model) -> Span | None:
+def _trained_sizes(model: openvino.Model) -> TrainedSizes | None:
     """Return what the model notes of them; raises a ``ValueError`` if that is damaged."""
-    ratios = numbers(model, ASPECT_RATIOS)
-    if not ratios:
+    values = numbers(model, TRAINED_SIZES)
+    if not values:
         return None
-    if len(ratios) != 2:
-        msg = f"its {ASPECT_RATIOS} is {metadata(model, ASPECT_RATIOS)}"
+    if len(values) != len(TrainedSizes._fields):
+        msg = f"its {TRAINED_SIZES} is {metadata(model, TRAINED_SIZES)}"
         raise ValueError(msg)
-    return ratios[0], ratios[1]
+    return TrainedSizes(*values)
 
 
 def _check_choice(name: str, value: object, allowed: tuple[str | None, ...]) -> None:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a model was trained and validated on, so that an export to int8 can tell whether it is given the same.
+"""What a model was trained and validated on, so that later commands can tell whether they are given the same.
 
 int8 takes statistics from training images and thresholds from validation images. Under another split these are images
 of the wrong kind, and nothing but wrong labels would show it. Files are known by their content, so that a data set may
@@ -87,14 +87,28 @@ def compare(trained: Record, given: Record) -> tuple[str, str]:
             f"of {len(trained['validation'])} validation images {same} are the same, with the same label and mask, "
             f"among {len(given['validation'])}: the threshold is another"
         )
-    return _sentence(errors, trained, given), _sentence(warnings, trained, given)
+    settings = trained["settings"], given["settings"]
+    return _sentence(errors, *settings), _sentence(warnings, *settings)
 
 
-def _sentence(parts: list[str], trained: Record, given: Record) -> str:
+def trained_on(trained: Record, dataset: "Dataset[Any] | None", datamodule: object) -> str:
+    """Say how many images of a data set a model was trained on; empty if none, or if that cannot be told.
+
+    Args:
+        trained: The model's record.
+        dataset: Images to judge the model by.
+        datamodule: Where they come from, if from one; its settings explain it.
+    """
+    images, known = _digests(dataset) or [], {*trained["train"]}
+    count = sum(image in known for image in images)
+    parts = [f"{count} of {len(images)} photographs were trained on"] if count else []
+    return _sentence(parts, trained["settings"], _settings(datamodule))
+
+
+def _sentence(parts: list[str], before: dict[str, Any], after: dict[str, Any]) -> str:
     """Join what differs, and the settings that may be why."""
     if not parts:
         return ""
-    before, after = trained["settings"], given["settings"]
     why = [
         f"{name} is {after.get(name)!r}, was {before.get(name)!r}"
         for name in sorted(before.keys() | after.keys())

@@ -6,7 +6,7 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataset, Folder
 from anomalib.data.errors import MisMatchError
-from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.data.utils import LabelName
 from anomalib.data.utils.path import resolve_path
 from lightning.pytorch.trainer.states import TrainerFn
-from torchvision.transforms.v2 import CenterCrop, Resize, Transform
+from torchvision.transforms.v2 import Resize, Transform
 from torchvision.tv_tensors import Image
 
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import doubts
-from anomalib_ear.deploy.shape import Size, Span, distortion, other_shape, span
+from anomalib_ear.deploy.pre_processing import resized, steps
+from anomalib_ear.deploy.sizes import Size, TrainedSizes, distortion, doubt
 from anomalib_ear.images import MASK_FOLDERS, SUFFIXES, read_image, read_size, to_unit
 from anomalib_ear.masks import read_mask, read_mask_size
 
@@ -68,7 +68,7 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
     if trainer is None or trainer.state.fn != TrainerFn.FITTING:
         return
     trained = [path for path in _photographs(getattr(datamodule, "train_data", None)) if path in sizes]
-    size = _resized(transform)
+    size = resized(transform)
     if size is None:
         _check_network_size(datamodule, sizes, transform)
     else:
@@ -83,35 +83,36 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
             _warn_of_masks(datamodule)
 
 
-def aspect_ratios(datamodule: Any, transform: Transform | None) -> Span | None:  # noqa: ANN401  anybody's
-    """Return the least and the greatest aspect ratio of the training photographs.
+def trained_sizes(datamodule: Any, transform: Transform | None) -> TrainedSizes | None:  # noqa: ANN401  anybody's
+    """Return what is to be known of the training photographs' sizes.
 
     Args:
         datamodule: Any datamodule.
         transform: The model's transform.
 
     Returns:
-        ``None`` if no resize would change that of another photograph, or the images are no files.
+        ``None`` if the images are no files.
     """
-    if _resized(transform) is None or extract_transforms_by_type(transform, CenterCrop):
-        return None
-    return span(map(read_size, _photographs(getattr(datamodule, "train_data", None))))
+    sizes = [read_size(path) for path in _photographs(getattr(datamodule, "train_data", None))]
+    resizes = [step for step in steps(transform) if isinstance(step, Resize)]
+    seen = {size: _transformed(size, *resizes) for size in set(sizes)}
+    return TrainedSizes.of(sizes, (seen[size] for size in sizes))
 
 
-def check_photographs(dataset: Any, trained: Span | None) -> None:  # noqa: ANN401  anybody's
-    """Check the headers of photographs, and name one that has another shape than those of training.
+def check_photographs(dataset: Any, trained: TrainedSizes | None) -> None:  # noqa: ANN401  anybody's
+    """Check the headers of photographs, and name one whose size makes its score doubtful.
 
     Args:
         dataset: Data set of files; of others nothing is checked.
-        trained: What ``aspect_ratios`` returned.
+        trained: What ``trained_sizes`` returned.
 
     Raises:
         OSError: If a photograph cannot be read; names it.
         ValueError: If what a file holds is not one photograph; names it.
     """
     photographs = _photographs(dataset)
-    shapes = ((path, other_shape(read_size(path), trained)) for path in photographs)
-    others = [(path, text) for path, text in shapes if text is not None]
+    found = ((path, doubt(read_size(path), trained)) for path in photographs)
+    others = [(path, text) for path, text in found if text is not None]
     if others:
         logger.warning("%d of %d photographs, such as '%s': %s.", len(others), len(photographs), *others[0])
 
@@ -121,13 +122,6 @@ def _photographs(dataset: Any) -> list[str]:  # noqa: ANN401  anybody's
     is_labelled = isinstance(dataset, AnomalibDataset)
     paths = dataset.samples.image_path if is_labelled else getattr(dataset, "image_filenames", ())
     return [str(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
-
-
-def _resized(transform: Transform | None) -> Size | None:
-    """Return height and width to which a transform resizes; ``None`` if it does not, or only one side."""
-    resizes = extract_transforms_by_type(transform, Resize)
-    size: Sequence[int] = (resizes[-1].size or ()) if resizes else ()
-    return (size[0], size[1]) if len(size) == 2 else None
 
 
 def _check_labels(subsets: Iterable[AnomalibDataset]) -> dict[Path, int]:
@@ -206,7 +200,7 @@ def _warn_of_augmentations(datamodule: Any) -> None:  # noqa: ANN401  anybody's
     if any(getattr(datamodule, f"{name}_augmentations", None) for name in ("val", "test")):
         logger.warning(
             "The augmentations of validation and test change neither what `predict` sees nor what an exported model "
-            "does. If both shall have them, give them behind the resize in the model's pre_processor."
+            "does. If both shall have a CenterCrop, give it behind a Resize in the model's pre_processor."
         )
 
 

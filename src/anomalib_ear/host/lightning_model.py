@@ -9,7 +9,8 @@ Masking" (arXiv 2310.04010).
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -29,13 +30,14 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
 from anomalib_ear.deploy.export import EarExportMixin
+from anomalib_ear.deploy.pre_processing import check_transform
 from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.host import metrics
 from anomalib_ear.host.arguments import check_arguments, refuse_unused
-from anomalib_ear.host.checks import aspect_ratios, check_datamodule, check_photographs
+from anomalib_ear.host.checks import check_datamodule, check_photographs, trained_sizes
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
-from anomalib_ear.host.registration import keep_gates_in_export, share_run_folder
+from anomalib_ear.host.registration import heed_arguments_in_export, share_run_folder
 from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, may_be_kept, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
@@ -50,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 # What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
 _CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
+
+# Arguments whose configuration a checkpoint has, by its key.
+_PROCESSORS = {"anomalib_pre_processor_config": "pre_processor", "anomalib_post_processor_config": "post_processor"}
 
 # Arguments that the network is built from.
 _METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels", "variation")
@@ -100,7 +105,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             are the datamodule's (``--data.seed``).
         max_epochs: Number of epochs, overriding the trainer's. Only for tools that cannot set the trainer's, such as
             ``anomalib benchmark``; else use ``--trainer.max_epochs``. Without either 20, not Lightning's 1000.
-        pre_processor: ``True`` for a resize to ``image_size``, ``False`` for none, or one of your own.
+        pre_processor: ``True`` for a resize to ``image_size``, ``False`` for none, or one of your own: one ``Resize``,
+            which a ``CenterCrop`` may follow if it is to a height and a width.
         post_processor: ``True`` for one that keeps the order of all scores, ``False`` for none, or one of your own.
         evaluator: ``True`` for anomalib's default metrics, ``False`` for none, or one of your own.
         visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
@@ -157,8 +163,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         # check it.
         if skip_gates is None or len(skip_gates) == len(self.model.unet.gates):
             self._set_gates()
-        if skip_gates is not None:
-            keep_gates_in_export(type(self))
+        heed_arguments_in_export(Ear)
         share_run_folder()
 
     def _build(self) -> EarModel:
@@ -203,8 +208,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         datamodule = getattr(self.trainer, "datamodule", None)
         check_datamodule(datamodule, transform)
         if stage == "fit":
-            self.aspect_ratios = aspect_ratios(datamodule, transform)
-            check_photographs(getattr(datamodule, "val_data", None), self.aspect_ratios)
+            self.trained_sizes = trained_sizes(datamodule, transform)
+            check_photographs(getattr(datamodule, "val_data", None), self.trained_sizes)
         evaluate_once(self.trainer)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
@@ -300,6 +305,13 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if not any(name.startswith("model.unet.") for name in checkpoint["state_dict"]):
             msg = "this checkpoint is not one of Ear: give the model's own name with --model."
             raise ValueError(msg)
+        enabled = checkpoint.get("anomalib_components_enabled") or {}
+        absent = {name: None for name, argument in _PROCESSORS.items() if not enabled.get(argument, True)}
+        self._refuse_other({**checkpoint["hyper_parameters"], **checkpoint, **absent})
+        if self.pre_processor is not None and not enabled.get("pre_processor", True) and self._trainer is not None:
+            # It is one of the trainer's callbacks already, and would go on resizing.
+            msg = "the checkpoint was trained without a pre_processor: give --model.pre_processor false."
+            raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
         self._export_with_antialias()
         before = self._architecture()
@@ -324,19 +336,55 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             # It took over the resize of the model that the command line built, before the checkpoint was read.
             datamodule.setup(self.trainer.state.fn)
 
+    def rebuilt_from(self, path: Path | str) -> "Ear":
+        """Load a checkpoint as a model of its own, with the gates that were given here.
+
+        Raises:
+            ValueError: If this model was built with other arguments than the checkpoint's.
+        """
+        gates = self.hparams["skip_gates"]
+        given = {} if gates is None else {"skip_gates": gates}
+        trained = cast("Ear", type(self).load_from_checkpoint(path, **given))
+        self._refuse_other({**trained.hparams, **trained._configurations()})
+        return trained
+
+    def _refuse_other(self, trained: Mapping[str, Any]) -> None:
+        """Refuse arguments that were given here and are not those of a trained model.
+
+        Args:
+            trained: The trained model's, those of its processors by their keys in a checkpoint; what is not there is
+                not compared.
+
+        Raises:
+            ValueError: If one differs from its default and from the trained model's; names it.
+        """
+        defaults = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
+        standard: tuple[Any, Any] = self.configure_pre_processor(), self.configure_post_processor()
+        defaults |= {name: each.checkpoint_config() for name, each in zip(_PROCESSORS, standard, strict=True)}
+        for name, value in (dict(self.hparams) | self._configurations()).items():
+            if name in _CHANGEABLE or name not in trained:
+                continue
+            if _plain(value) not in (_plain(defaults[name]), _plain(trained[name])):
+                argument = _PROCESSORS.get(name, name)
+                msg = (
+                    f"the checkpoint was trained with {argument}={trained[name]!r}, but {value!r} was given. Leave "
+                    f"{argument} out, or train again."
+                )
+                raise ValueError(msg)
+
+    def _configurations(self) -> dict[str, Any]:
+        """Return the configurations of the processors as a checkpoint has them, ``None`` for one that is off."""
+        processors: dict[str, Any] = {name: getattr(self, argument) for name, argument in _PROCESSORS.items()}
+        found = {name: getattr(each, "checkpoint_config", None) for name, each in processors.items()}
+        off = {name: None for name, each in processors.items() if each is None}
+        return off | {name: configuration() for name, configuration in found.items() if configuration is not None}
+
     def _adopt(self, trained: dict[str, Any]) -> None:
         """Take over the hyperparameters of a checkpoint."""
         defaults = inspect.signature(type(self)).parameters
         for name in self.hparams.keys() & trained.keys():  # not the processors, which have their own configuration
-            given, value = self.hparams[name], trained[name]
-            if _plain(given) == _plain(defaults[name].default):
-                self.hparams[name] = value
-            elif name not in _CHANGEABLE and _plain(given) != _plain(value):
-                msg = (
-                    f"the checkpoint was trained with {name}={value!r}, but {given!r} was given. Leave {name} out, or "
-                    "train again."
-                )
-                raise ValueError(msg)
+            if _plain(self.hparams[name]) == _plain(defaults[name].default):
+                self.hparams[name] = trained[name]
 
     def _architecture(self) -> dict[str, Any]:
         """Return the hyperparameters that decide the network."""
@@ -344,6 +392,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def _export_with_antialias(self) -> None:
         if isinstance(self.pre_processor, PreProcessor):
+            check_transform(self.pre_processor.transform)
             self.pre_processor.export_transform = exportable_transform(self.pre_processor.transform)
 
     @property

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from anomalib.models.components import AnomalibModule
+    from anomalib_ear.host.lightning_model import Ear
 
 
 def register() -> None:
@@ -52,27 +52,27 @@ def _offer(host: ModuleType, source: str) -> None:
                 host.__all__.append(name)
 
 
-def keep_gates_in_export(kind: type[AnomalibModule]) -> None:
-    """Let ``anomalib export`` of a kind of model heed ``--model.skip_gates``.
+def heed_arguments_in_export(kind: type[Ear]) -> None:
+    """Let ``anomalib export`` heed the model's arguments, as the other subcommands do.
 
     ``Engine.export`` builds the model anew from the checkpoint and forgets the one that the command line built.
     """
     from anomalib.engine import Engine  # noqa: PLC0415  # imports anomalib.models, which is not there yet at start-up
 
     host = Engine.export
-    if hasattr(host, "keeps_gates"):
+    if hasattr(host, "heeds_arguments"):
         return
 
     @functools.wraps(host)
     def export(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401  # the host's
         call = inspect.signature(host).bind(*args, **kwargs)
         model, ckpt_path = call.arguments["model"], call.arguments.get("ckpt_path")
-        if isinstance(model, kind) and ckpt_path and model.hparams["skip_gates"] is not None:
-            call.arguments["model"] = model.load_from_checkpoint(ckpt_path, skip_gates=model.hparams["skip_gates"])
+        if isinstance(model, kind) and ckpt_path:
+            call.arguments["model"] = model.rebuilt_from(ckpt_path)
             call.arguments["ckpt_path"] = None
         return host(*call.args, **call.kwargs)
 
-    export.keeps_gates = True  # type: ignore[attr-defined]
+    export.heeds_arguments = True  # type: ignore[attr-defined]
     Engine.export = export  # type: ignore[method-assign,assignment]
 
 

@@ -77,11 +77,13 @@ class TrainingCallback(Callback):
             self._validated_step = trainer.global_step
             pl_module.calibrate(full=may_be_kept(trainer))
         else:
-            pl_module.insist_on_training()
+            _check(pl_module, trainer.val_dataloaders)
+            _warn_of_training_images(trainer, pl_module, trainer.val_dataloaders)
 
     def on_test_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Refuse an untrained model before the first image is read."""
+        """Refuse an untrained model before the first image is read, and say which images it was trained on."""
         _check(pl_module, trainer.test_dataloaders)
+        _warn_of_training_images(trainer, pl_module, trainer.test_dataloaders)
 
     def on_predict_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model, and photographs that cannot be read, before the first is scored."""
@@ -103,13 +105,8 @@ class TrainingCallback(Callback):
         pl_module.calibrate()
         if not trainer.is_global_zero:
             return
-        threshold = getattr(pl_module.post_processor, "image_threshold", None)
-        if threshold is not None and threshold.isnan():
-            logger.warning(
-                "Nothing was validated, so there is no threshold from good images: parts above 0.5, the bound of the "
-                "training images, are called defective. Give validation images (--data.val_split_mode from_train)."
-            )
-        elif self._validated_step not in (-1, trainer.global_step):
+        has_threshold = not _warn_without_threshold(pl_module)
+        if has_threshold and self._validated_step not in (-1, trainer.global_step):
             logger.warning(
                 "The last validation was at step %d of %d: the threshold is of then, and so is the checkpoint that was "
                 "written after it. Let --trainer.check_val_every_n_epoch or val_check_interval be smaller.",
@@ -119,10 +116,40 @@ class TrainingCallback(Callback):
 
 
 def _check(model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
-    """Refuse an untrained model and photographs that cannot be read, and say which have another shape."""
+    """Refuse an untrained model and photographs that cannot be read, and say which scores may mean little."""
     model.insist_on_training()
-    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-        check_photographs(getattr(loader, "dataset", None), model.aspect_ratios)
+    _warn_without_threshold(model)
+    for dataset in _datasets(loaders):
+        check_photographs(dataset, model.trained_sizes)
+
+
+def _datasets(loaders: Any) -> list[Any]:  # noqa: ANN401  Lightning's
+    """Return the data sets of one loader, or of several."""
+    return [
+        getattr(loader, "dataset", None) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])
+    ]
+
+
+def _warn_without_threshold(model: "Ear") -> bool:
+    """Say so if there is no threshold from good images; returns whether that is so."""
+    threshold = getattr(model.post_processor, "image_threshold", None)
+    if threshold is None or not threshold.isnan():
+        return False
+    logger.warning(
+        "Nothing was validated, so there is no threshold from good images: parts above 0.5, the bound of the training "
+        "images, are called defective. Train with validation images (--data.val_split_mode from_train)."
+    )
+    return True
+
+
+def _warn_of_training_images(trainer: Trainer, model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
+    """Say so if the model is to be judged by images that it was trained on: a split without a seed is drawn anew."""
+    for dataset in _datasets(loaders):
+        if text := model.trained_on(dataset, getattr(trainer, "datamodule", None)):
+            logger.warning(
+                "%s. Figures of such images flatter the model: split as in training (--data.seed), or keep copies out.",
+                text,
+            )
 
 
 def check_trainer(trainer: Trainer) -> None:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A photograph of another shape than those of training is scored, and said."""
+"""A photograph of another shape than those of training, or a smaller one, is scored, and said."""
 
 import csv
 import logging
@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from anomalib_ear.deploy.runtime import DeployedModel
-from anomalib_ear.deploy.shape import other_shape
+from anomalib_ear.deploy.sizes import TrainedSizes, doubt
 from brightness import brightness_model, inspect
 
 
 @pytest.mark.parametrize(
-    ("size", "trained", "is_other"),
+    ("size", "ratios", "is_other"),
     [
         ((100, 200), (2.0, 2.0), False),
         ((1000, 2000), (2.0, 2.0), False),  # the size is not the shape
@@ -27,22 +27,39 @@ from brightness import brightness_model, inspect
         ((200, 100), (2.0, 2.0), True),
         ((100, 150), (1.0, 2.0), False),
         ((100, 90), (1.0, 2.0), True),
-        ((100, 90), None, False),
     ],
 )
-def test_a_shape_is_another_beyond_a_tenth(
-    size: tuple[int, int], trained: tuple[float, float] | None, is_other: bool
-) -> None:
-    """Wider than the widest or narrower than the narrowest of training; of a model that does not say it none is."""
-    assert (other_shape(size, trained) is not None) == is_other
+def test_a_shape_is_another_beyond_a_tenth(size: tuple[int, int], ratios: tuple[float, float], is_other: bool) -> None:
+    """Wider than the widest or narrower than the narrowest of training."""
+    assert (doubt(size, TrainedSizes(*ratios, 1, 1)) is not None) == is_other
+
+
+@pytest.mark.parametrize(
+    ("size", "is_small"), [((90, 190), True), ((91, 182), False), ((100, 181), True), ((900, 1900), False)]
+)
+def test_a_photograph_is_small_below_a_tenth(size: tuple[int, int], is_small: bool) -> None:
+    """Of height and width either counts."""
+    said = doubt(size, TrainedSizes(1, 3, 100, 200))
+    assert (said is not None) == is_small
+    assert said is None or said.startswith(
+        f"{size[0]} x {size[1]} pixels (height x width) are fewer than the model was"
+    )
+
+
+def test_the_least_size_is_what_the_network_sees_of_the_smallest() -> None:
+    """A photograph that is enlarged has no more detail than it has, a large one what is left of it."""
+    seen = [(64, 96)] * 3
+    assert TrainedSizes.of([(640, 960), (320, 960), (1000, 1000)], seen) == (1, 3, 64, 96)
+    assert TrainedSizes.of([(640, 960), (32, 128), (1000, 1000)], seen) == (1, 4, 32, 96)
+    assert TrainedSizes.of([], []) is None
 
 
 def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first by name, all by number, each in its row; the others' rows are as ever."""
-    for name, size in (("1.png", (40, 20)), ("2.png", (20, 40)), ("3.png", (81, 40)), ("4.png", (40, 40))):
+    for name, size in (("1.png", (40, 20)), ("2.png", (20, 40)), ("3.png", (81, 40)), ("4.png", (30, 15))):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("L", size, 90).save(tmp_path / "in" / name)
-    assert inspect(brightness_model(tmp_path, ratios="2 2"), tmp_path / "in", tmp_path / "out") == 0
+    assert inspect(brightness_model(tmp_path, trained="2 2 20 40"), tmp_path / "in", tmp_path / "out") == 0
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["doubt"]) for row in rows] == [False, True, False, True]
@@ -57,7 +74,7 @@ def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_program_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Once by a warning, and by each prediction."""
-    model = DeployedModel(brightness_model(tmp_path, ratios="1 2"))
+    model = DeployedModel(brightness_model(tmp_path, trained="1 2 20 20"))
     with caplog.at_level(logging.WARNING):
         doubts = [model.predict(np.zeros(size, np.uint8)).doubt for size in ((20, 40), (40, 20), (20, 30), (50, 20))]
     assert [doubt is not None for doubt in doubts] == [False, True, False, True]
