@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # Registration is tried after each of these: whichever of host and plug-in comes first, the other is not there yet.
-WATCHED = frozenset({"anomalib.data", "anomalib.models", "anomalib_ear.data", "anomalib_ear.host.lightning_model"})
+WATCHED = frozenset(
+    {"anomalib.data", "anomalib.engine", "anomalib.models", "anomalib_ear.data", "anomalib_ear.host.lightning_model"}
+)
 OFF_SWITCH = "ANOMALIB_EAR_AUTOLOAD"
 _reported: "set[str]" = set()
 

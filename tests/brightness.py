@@ -15,9 +15,9 @@ from anomalib_ear.deploy.infer import main
 
 
 def brightness_model(
-    folder: Path, *, divisor: float = 1, channels: int = 3, score: str = "pred_score", trained: str = "", note: str = ""
+    folder: Path, *, divisor: float = 1, channels: int = 3, score: str = "pred_score", trained: str = ""
 ) -> Path:
-    """Write a model with the interface of anomalib's exports, maybe with notes of training; returns its .xml."""
+    """Write a model with the interface of anomalib's exports, maybe with a note of training; returns its .xml."""
     image = ops.parameter([-1, channels, -1, -1], np.float32, name="input")
     grey = ops.divide(ops.reduce_mean(image, [1], keep_dims=True), np.float32(divisor))
     mean = ops.reduce_mean(grey, [1, 2, 3], keep_dims=False)
@@ -26,8 +26,6 @@ def brightness_model(
     model = openvino.Model([mean, grey], [image])
     if trained:
         model.set_rt_info(trained, ["anomalib_ear", "trained_sizes"])
-    if note:
-        model.set_rt_info("true", ["anomalib_ear", note])
     openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
     return folder / "model.xml"
 

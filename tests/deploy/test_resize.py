@@ -7,7 +7,7 @@ import logging
 
 import pytest
 import torch
-from torchvision.transforms.v2 import CenterCrop, Compose, Resize
+from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_ear.deploy.resize import ExportableResize, exportable_transform
@@ -33,9 +33,9 @@ def test_replaces_the_antialiased_resize_within_a_composition() -> None:
 
 
 def test_says_when_a_resize_cannot_be_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """A resize to the shorter side exports without antialias, and a warning says so."""
+    """A bicubic resize exports without antialias, and a warning says so."""
     with caplog.at_level(logging.WARNING):
-        exportable_transform(Resize(64, antialias=True))
+        exportable_transform(Resize((64, 64), InterpolationMode.BICUBIC))
     assert "antialias" in caplog.text
 
 

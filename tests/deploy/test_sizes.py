@@ -48,10 +48,8 @@ def test_a_photograph_is_small_below_a_tenth(size: tuple[int, int], is_small: bo
 
 def test_the_least_size_is_what_the_network_sees_of_the_smallest() -> None:
     """A photograph that is enlarged has no more detail than it has, a large one what is left of it."""
-    seen = [(64, 96)] * 3
-    assert TrainedSizes.of([(640, 960), (320, 960), (1000, 1000)], seen) == (1, 3, 64, 96)
-    assert TrainedSizes.of([(640, 960), (32, 128), (1000, 1000)], seen) == (1, 4, 32, 96)
-    assert TrainedSizes.of([], []) is None
+    assert TrainedSizes.of([(640, 960), (320, 960), (1000, 1000)], (64, 96)) == (1, 3, 64, 96)
+    assert TrainedSizes.of([(640, 960), (32, 128), (1000, 1000)], (64, 96)) == (1, 4, 32, 96)
 
 
 def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from anomalib.data import Folder, ImageBatch, PredictDataset
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.engine import Engine
+from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
@@ -54,6 +55,16 @@ def train(surfaces: Path, root: Path, **arguments: object) -> Ear:
 def restored(run: Run, **arguments: object) -> Ear:
     """Load the command's checkpoint."""
     return Ear.load_from_checkpoint(run.checkpoint, **arguments).eval()
+
+
+class Plain(Ear):
+    """A kind of Ear of one's own."""
+
+    def __init__(self, **arguments: object) -> None:
+        super().__init__(**arguments)
+
+    def configure_post_processor(self) -> None:
+        """Leave scores as they are."""
 
 
 @pytest.fixture(scope="module")
@@ -179,13 +190,16 @@ class TestCheckpoints:
         image = torch.rand(1, 3, 64, 96)
         assert not torch.equal(model(image).anomaly_map, restored(run)(image).anomaly_map)
 
-    @pytest.mark.parametrize("command", ["test", "export"])
+    @pytest.mark.parametrize("command", ["test", "export", "load"])
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
             ({"excised_share": 0.3}, r"excised_share=0\.2"),
-            ({"image_size": (128, 96)}, r"image_size=\(64, 96\), but"),
-            ({"pre_processor": PreProcessor(Resize((128, 96)))}, "pre_processor="),
+            ({"image_size": (128, 96)}, r"pre_processor=Resize\(size=\[64, 96\].* Leave image_size out"),
+            (
+                {"pre_processor": PreProcessor(Resize((256, 256)))},
+                r"pre_processor=Resize\(size=\[64, 96\].* Leave pre_processor",
+            ),
             ({"pre_processor": False}, "pre_processor=.* but None was given"),
             ({"post_processor": EarPostProcessor(image_sensitivity=0.8)}, "post_processor=.*'image_sensitivity': 0.5"),
         ],
@@ -195,25 +209,59 @@ class TestCheckpoints:
         self, run: Run, surfaces: Path, tmp_path: Path, command: str, arguments: dict, named: str
     ) -> None:
         """A setting that only training can change is refused by name, not ignored."""
-        model = Ear(**arguments, visualizer=False)
         engine = Engine(default_root_dir=tmp_path, accelerator="cpu")
-        given = {"datamodule": folder(surfaces)} if command == "test" else {"export_type": "torch"}
+
+        def load() -> None:
+            if command == "load":
+                Ear.load_from_checkpoint(run.checkpoint, **({"image_size": None} | arguments))
+            elif command == "export":
+                engine.export(Ear(**arguments), "torch", ckpt_path=run.checkpoint)
+            else:
+                model = Ear(**arguments, visualizer=False)
+                engine.test(model, datamodule=folder(surfaces), ckpt_path=run.checkpoint)
+
         with pytest.raises(ValueError, match=f"^the checkpoint was trained with {named}"):
-            getattr(engine, command)(model, ckpt_path=run.checkpoint, **given)
+            load()
         assert not list(tmp_path.rglob("*.pt"))
 
-    def test_a_model_without_pre_processing_is_asked_for(self, surfaces: Path, tmp_path: Path) -> None:
-        """Anomalib has taken the default's resize as a callback before it reads the checkpoint."""
-        train(surfaces, tmp_path, image_size=None, pre_processor=False)
+    @pytest.mark.parametrize(
+        ("arguments", "asked"),
+        [
+            ({"image_size": None, "pre_processor": False}, r"--model\.pre_processor false"),
+            ({"post_processor": False, "evaluator": False}, r"--model\.post_processor false"),
+            (
+                {"post_processor": PostProcessor()},
+                r"--model\.post_processor anomalib\..*\.PostProcessor",
+            ),
+        ],
+        ids=["no resize", "no threshold", "another threshold"],
+    )
+    def test_processors_that_are_not_the_default_s_are_asked_for(
+        self, surfaces: Path, tmp_path: Path, arguments: dict, asked: str
+    ) -> None:
+        """The host has taken the default's as callbacks before it reads the checkpoint."""
+        train(surfaces, tmp_path, **arguments)
         checkpoint = next(tmp_path.rglob("*.ckpt"))
         engine = Engine(default_root_dir=tmp_path / "other", accelerator="cpu")
-        with pytest.raises(ValueError, match=r"give --model\.pre_processor false"):
-            engine.test(Ear(visualizer=False), datamodule=folder(surfaces), ckpt_path=checkpoint)
-        model = Ear(visualizer=False, pre_processor=False)
-        assert Engine(default_root_dir=tmp_path / "same", accelerator="cpu").test(
-            model, datamodule=folder(surfaces), ckpt_path=checkpoint
-        )
-        assert Ear.load_from_checkpoint(checkpoint).pre_processor is None
+        with pytest.raises(ValueError, match=f"give {asked}"):
+            engine.test(Ear(visualizer=False, evaluator=False), datamodule=folder(surfaces), ckpt_path=checkpoint)
+        given = {name: value for name, value in arguments.items() if name != "image_size"}
+        engine = Engine(default_root_dir=tmp_path / "same", accelerator="cpu")
+        engine.test(Ear(visualizer=False, **given), datamodule=folder(surfaces), ckpt_path=checkpoint)
+        assert engine.export(Ear(visualizer=False, **given), "torch", export_root=tmp_path, ckpt_path=checkpoint)
+
+    def test_a_size_may_be_spelled_otherwise(self, run: Run, tmp_path: Path) -> None:
+        """What counts is to which size images are resized."""
+        resize = Resize((64, 96), antialias=True)
+        for arguments in ({"image_size": [64, 96]}, {"pre_processor": PreProcessor(Compose([resize]))}):
+            assert Engine().export(Ear(**arguments), "torch", export_root=tmp_path, ckpt_path=run.checkpoint)
+
+    def test_a_kind_of_ear_loads_its_checkpoints(self, surfaces: Path, tmp_path: Path) -> None:
+        """One that has no post-processing, and passes on its arguments."""
+        Engine(max_epochs=1, default_root_dir=tmp_path, accelerator="cpu").fit(Plain(**TINY), folder(surfaces))
+        checkpoint = next(tmp_path.rglob("*.ckpt"))
+        assert Plain.load_from_checkpoint(checkpoint).post_processor is None
+        assert Engine().export(Plain(), "torch", export_root=tmp_path, ckpt_path=checkpoint)
 
     def test_interrupted_training_goes_on_as_if_it_had_not_been(self, surfaces: Path, tmp_path: Path) -> None:
         """One epoch, a stop and another epoch give the weights of two epochs."""
@@ -406,6 +454,14 @@ class TestErrors:
             ({"channels": [8.5, 16]}, r"channels\[0\] must be a whole number"),
             ({"seed": 1.5}, "seed must be a whole number"),
             ({"max_epochs": True}, "max_epochs must be a whole number"),
+            (
+                {"pre_processor": Resize((64, 96))},
+                "pre_processor must be true, .* PreProcessor, got Resize: wrap it",
+            ),
+            (
+                {"post_processor": torch.nn.Identity()},
+                "post_processor must be true, .* PostProcessor, got Identity",
+            ),
         ],
         ids=str,
     )

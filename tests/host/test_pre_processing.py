@@ -54,12 +54,13 @@ def scores(path: Path) -> dict[str, float]:
         [Resize(SIZE), SquarePad()],
         [Resize(SIZE), RandomHorizontalFlip()],
         [Resize(SIZE), Lambda(abs)],
+        [Resize(SIZE), Grayscale()],
     ],
-    ids=["crop first", "nested", "crop alone", "shorter side", "pad", "random", "function"],
+    ids=["crop first", "nested", "crop alone", "shorter side", "pad", "random", "function", "one channel"],
 )
 def test_what_would_differ_between_training_and_predict_is_refused(transforms: list[Transform]) -> None:
     """The host resizes first in training and test, not in predict, and restores but a few kinds."""
-    with pytest.raises(ValueError, match=r"^pre_processor has .*: it must be one Resize"):
+    with pytest.raises(ValueError, match=r"^pre_processor has .*: (it must be one Resize|use Grayscale\(3\))"):
         Ear(pre_processor=PreProcessor(Compose(transforms)))
 
 

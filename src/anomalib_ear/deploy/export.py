@@ -37,7 +37,7 @@ from anomalib_ear.deploy.int8 import (
     quantize,
     recalibrate,
 )
-from anomalib_ear.deploy.model_file import METADATA, ONE_SIZE, PART, WEIGHTS
+from anomalib_ear.deploy.model_file import METADATA, NO_RESIZE, PART, WEIGHTS
 from anomalib_ear.deploy.pre_processing import has, is_only_resized, resized, without_resize
 from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes
 from anomalib_ear.method.model import EarModel
@@ -267,7 +267,7 @@ class EarExportMixin(ExportMixin):
         if self.trained_sizes is not None:
             noted[TRAINED_SIZES] = " ".join(f"{value:.6g}" for value in self.trained_sizes)
         if not has(self.pre_processor, Resize):
-            noted[ONE_SIZE] = "true"
+            noted[NO_RESIZE] = "true"
         if has(self.pre_processor, CenterCrop):
             noted[PART] = "true"
         return noted

@@ -19,7 +19,7 @@ METADATA = "anomalib_ear"
 WEIGHTS = "weights_sha256"
 # It notes these if they hold: that its network sees a part of each image, and that nothing resizes images, which must
 # have the size of those of training.
-PART, ONE_SIZE = "sees_part", "has_one_size"
+PART, NO_RESIZE = "sees_part", "has_no_resize"
 # Bytes in which a model's first tag stands, after a declaration and maybe a comment.
 _BEGINNING = 4096
 

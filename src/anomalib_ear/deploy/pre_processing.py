@@ -31,8 +31,11 @@ def check_transform(transform: Transform | None) -> None:
     a few kinds of steps only. A crop behind a resize of one side it exports with the sizes of the image that it traces.
 
     Raises:
-        ValueError: If it is more than one resize, which a crop may follow.
+        ValueError: If it is more than one resize, which a crop may follow, or leaves one channel.
     """
+    if any(isinstance(step, Grayscale) and step.num_output_channels != 3 for step in steps(transform)):
+        msg = "pre_processor has Grayscale of one channel, and Ear looks at three: use Grayscale(3)."
+        raise ValueError(msg)
     every = [step for step in steps(transform) if type(step) not in _OF_PIXELS]
     kinds = [type(step) for step in every]
     if kinds in ([], [Resize]) or (kinds == [Resize, CenterCrop] and resized(transform) is not None):

@@ -74,8 +74,9 @@ def exportable_transform(transform: Transform | None) -> Transform | nn.Module |
     if isinstance(transform, Compose):
         steps = [exportable_transform(step) for step in transform.transforms]
         return steps[0] if len(steps) == 1 else Compose(steps)
-    if isinstance(transform, Resize) and transform.antialias:
-        if InterpolationMode(transform.interpolation) is InterpolationMode.BILINEAR and len(transform.size or ()) == 2:
+    # One to a shorter side exports in a network of one size, where it does nothing.
+    if isinstance(transform, Resize) and transform.antialias and len(transform.size or ()) == 2:
+        if InterpolationMode(transform.interpolation) is InterpolationMode.BILINEAR:
             height, width = transform.size
             return ExportableResize((height, width))
         logger.warning(

@@ -19,7 +19,7 @@ from PIL import Image
 
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.deploy.graph import take_out_resize
-from anomalib_ear.deploy.model_file import ONE_SIZE, PART, metadata, numbers, one_line, read_model
+from anomalib_ear.deploy.model_file import NO_RESIZE, PART, metadata, numbers, one_line, read_model
 from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes, doubt
 from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.deploy.threshold import check_threshold, raw_score
@@ -120,7 +120,7 @@ class DeployedModel:
         shape = model.input(0).partial_shape
         shape[0] = 1
         self.sees_all = metadata(model, PART) is None
-        self._has_one_size = metadata(model, ONE_SIZE) is not None
+        self._has_no_resize = metadata(model, NO_RESIZE) is not None
         self.size = (shape[2].get_length(), shape[3].get_length()) if shape.is_static else None
         # Left to itself OpenVINO takes bfloat16 where there is AMX, and scores drift between machines.
         precision = precision or metadata(model, "precision") or "f32"
@@ -200,7 +200,7 @@ class DeployedModel:
                 the model was trained without a resize.
         """
         pixels = _checked(pixels)
-        if self._has_one_size and pixels.shape[:2] != self.size:
+        if self._has_no_resize and pixels.shape[:2] != self.size:
             height, width = self.size or (0, 0)
             msg = (
                 f"the model was trained without a resize, on photographs of {height} x {width} pixels (height x "

@@ -10,6 +10,10 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import Transform
+
 from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.spaces import PIXELS
 
@@ -48,7 +52,12 @@ def check_arguments(arguments: dict[str, Any]) -> None:
 
 
 def _check_kinds(arguments: dict[str, Any]) -> None:
-    """Refuse what is no list, text or number where one is asked for, and fractions for a whole number."""
+    """Refuse what is no list, text, number or processor where one is asked for, and fractions for a whole number."""
+    for name, processor in (("pre_processor", PreProcessor), ("post_processor", PostProcessor)):
+        if not isinstance(value := arguments[name], bool | processor):
+            hint = ": wrap it, PreProcessor(...)" if isinstance(value, Transform) else ""
+            msg = f"{name} must be true, false or an anomalib {processor.__name__}, got {type(value).__name__}{hint}."
+            raise TypeError(msg)
     for name, word in (("channels", "whole numbers"), ("skip_gates", "true and false")):
         if isinstance(value := arguments[name], str) or not isinstance(value, Sequence | None):
             msg = f"{name} must be a list of {word}, or null for the default, got {value!r}."

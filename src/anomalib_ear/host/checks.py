@@ -72,8 +72,8 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
     if size is None:
         _check_network_size(datamodule, sizes, transform)
     else:
-        trained_sizes = [sizes[path] for path in trained]
-        _warn_of_squashing(trained_sizes, size, getattr(datamodule, "train_augmentations", None))
+        squashed = [sizes[path] for path in trained]
+        _warn_of_squashing(squashed, size, getattr(datamodule, "train_augmentations", None))
     _warn_of_augmentations(datamodule)
     _warn_of_darkness(trained)
     _warn_of_strange_masks(masks)
@@ -94,9 +94,11 @@ def trained_sizes(datamodule: Any, transform: Transform | None) -> TrainedSizes 
         ``None`` if the images are no files.
     """
     sizes = [read_size(path) for path in _photographs(getattr(datamodule, "train_data", None))]
+    if not sizes:
+        return None
     resizes = [step for step in steps(transform) if isinstance(step, Resize)]
-    seen = {size: _transformed(size, *resizes) for size in set(sizes)}
-    return TrainedSizes.of(sizes, (seen[size] for size in sizes))
+    # Without a height and a width to resize to, all of them have been seen to reach the network in one size.
+    return TrainedSizes.of(sizes, resized(transform) or _transformed(sizes[0], *resizes))
 
 
 def check_photographs(dataset: Any, trained: TrainedSizes | None) -> None:  # noqa: ANN401  anybody's

@@ -7,9 +7,10 @@ Park et al., "Excision and Recovery: Enhancing Surface Anomaly Detection with At
 Masking" (arXiv 2310.04010).
 """
 
+import copy
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,10 +35,20 @@ from anomalib_ear.deploy.pre_processing import check_transform
 from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.host import metrics
 from anomalib_ear.host.arguments import check_arguments, refuse_unused
+from anomalib_ear.host.checkpoints import (
+    CHANGEABLE,
+    PROCESSORS,
+    given_arguments,
+    note,
+    plain,
+    refuse_other,
+    refuse_other_processors,
+    trained_arguments,
+)
 from anomalib_ear.host.checks import check_datamodule, check_photographs, trained_sizes
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
-from anomalib_ear.host.registration import heed_arguments_in_export, share_run_folder
+from anomalib_ear.host.registration import share_run_folder
 from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, may_be_kept, one_cycle, progress
 from anomalib_ear.host.visualizer import EarVisualizer
@@ -49,12 +60,6 @@ from anomalib_ear.method.variation import Strengths
 __all__ = ["Ear"]
 
 logger = logging.getLogger(__name__)
-
-# What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
-_CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
-
-# Arguments whose configuration a checkpoint has, by its key.
-_PROCESSORS = {"anomalib_pre_processor_config": "pre_processor", "anomalib_post_processor_config": "post_processor"}
 
 # Arguments that the network is built from.
 _METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels", "variation")
@@ -106,7 +111,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         max_epochs: Number of epochs, overriding the trainer's. Only for tools that cannot set the trainer's, such as
             ``anomalib benchmark``; else use ``--trainer.max_epochs``. Without either 20, not Lightning's 1000.
         pre_processor: ``True`` for a resize to ``image_size``, ``False`` for none, or one of your own: one ``Resize``,
-            which a ``CenterCrop`` may follow if it is to a height and a width.
+            which a ``CenterCrop`` may follow if it is to a height and a width. Both may be with ``Grayscale(3)``.
         post_processor: ``True`` for one that keeps the order of all scores, ``False`` for none, or one of your own.
         evaluator: ``True`` for anomalib's default metrics, ``False`` for none, or one of your own.
         visualizer: ``True`` for pictures of each step of the method, ``False`` for none, or one of your own.
@@ -144,12 +149,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             raise ValueError(msg)
         check_arguments(locals())
         refuse_unused(locals(), inspect.signature(Ear).parameters)
+        given = given_arguments(locals(), inspect.signature(Ear).parameters)
         super().__init__(
             pre_processor=self.configure_pre_processor(image_size) if pre_processor is True else pre_processor,
             post_processor=post_processor,
             evaluator=evaluator,
             visualizer=visualizer,
         )
+        self._given = given
         self._export_with_antialias()
         self._has_weights = False
         self._is_resumed = False
@@ -163,7 +170,6 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         # check it.
         if skip_gates is None or len(skip_gates) == len(self.model.unet.gates):
             self._set_gates()
-        heed_arguments_in_export(Ear)
         share_run_folder()
 
     def _build(self) -> EarModel:
@@ -278,6 +284,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
         super().on_save_checkpoint(checkpoint)
+        note(self.post_processor, checkpoint)
         if self.calibrate(full=may_be_kept(self.trainer) or not self.trainer.is_last_batch):
             checkpoint["state_dict"] = self.trainer.strategy.lightning_module_state_dict()
 
@@ -305,17 +312,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if not any(name.startswith("model.unet.") for name in checkpoint["state_dict"]):
             msg = "this checkpoint is not one of Ear: give the model's own name with --model."
             raise ValueError(msg)
-        enabled = checkpoint.get("anomalib_components_enabled") or {}
-        absent = {name: None for name, argument in _PROCESSORS.items() if not enabled.get(argument, True)}
-        self._refuse_other({**checkpoint["hyper_parameters"], **checkpoint, **absent})
-        if self.pre_processor is not None and not enabled.get("pre_processor", True) and self._trainer is not None:
-            # It is one of the trainer's callbacks already, and would go on resizing.
-            msg = "the checkpoint was trained without a pre_processor: give --model.pre_processor false."
-            raise ValueError(msg)
+        processors = {name: getattr(self, name) for name in PROCESSORS}
+        refuse_other(self._given, self.hparams, processors, checkpoint)
+        if self._trainer is not None:
+            refuse_other_processors(processors, checkpoint)
         super().on_load_checkpoint(checkpoint)
         self._export_with_antialias()
         before = self._architecture()
-        self._adopt(checkpoint["hyper_parameters"])
+        self._adopt(trained_arguments(checkpoint))
         if self._architecture() != before:  # else an optimizer may hold the parameters already
             self.model = self._build().to(self.device)
         self._set_gates()
@@ -337,58 +341,26 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             datamodule.setup(self.trainer.state.fn)
 
     def rebuilt_from(self, path: Path | str) -> "Ear":
-        """Load a checkpoint as a model of its own, with the gates that were given here.
+        """Load a checkpoint as a model of its own, with the arguments that were given here.
 
         Raises:
             ValueError: If this model was built with other arguments than the checkpoint's.
         """
-        gates = self.hparams["skip_gates"]
-        given = {} if gates is None else {"skip_gates": gates}
-        trained = cast("Ear", type(self).load_from_checkpoint(path, **given))
-        self._refuse_other({**trained.hparams, **trained._configurations()})
-        return trained
-
-    def _refuse_other(self, trained: Mapping[str, Any]) -> None:
-        """Refuse arguments that were given here and are not those of a trained model.
-
-        Args:
-            trained: The trained model's, those of its processors by their keys in a checkpoint; what is not there is
-                not compared.
-
-        Raises:
-            ValueError: If one differs from its default and from the trained model's; names it.
-        """
-        defaults = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
-        standard: tuple[Any, Any] = self.configure_pre_processor(), self.configure_post_processor()
-        defaults |= {name: each.checkpoint_config() for name, each in zip(_PROCESSORS, standard, strict=True)}
-        for name, value in (dict(self.hparams) | self._configurations()).items():
-            if name in _CHANGEABLE or name not in trained:
-                continue
-            if _plain(value) not in (_plain(defaults[name]), _plain(trained[name])):
-                argument = _PROCESSORS.get(name, name)
-                msg = (
-                    f"the checkpoint was trained with {argument}={trained[name]!r}, but {value!r} was given. Leave "
-                    f"{argument} out, or train again."
-                )
-                raise ValueError(msg)
-
-    def _configurations(self) -> dict[str, Any]:
-        """Return the configurations of the processors as a checkpoint has them, ``None`` for one that is off."""
-        processors: dict[str, Any] = {name: getattr(self, argument) for name, argument in _PROCESSORS.items()}
-        found = {name: getattr(each, "checkpoint_config", None) for name, each in processors.items()}
-        off = {name: None for name, each in processors.items() if each is None}
-        return off | {name: configuration() for name, configuration in found.items() if configuration is not None}
+        given = {name: self.hparams[name] for name in self._given & self.hparams.keys()}
+        given |= {name: copy.deepcopy(getattr(self, name)) or False for name in self._given.intersection(PROCESSORS)}
+        if "pre_processor" in given:
+            given["image_size"] = None  # and not the checkpoint's, which excludes it
+        return cast("Ear", type(self).load_from_checkpoint(path, **given))
 
     def _adopt(self, trained: dict[str, Any]) -> None:
         """Take over the hyperparameters of a checkpoint."""
-        defaults = inspect.signature(type(self)).parameters
         for name in self.hparams.keys() & trained.keys():  # not the processors, which have their own configuration
-            if _plain(self.hparams[name]) == _plain(defaults[name].default):
+            if name not in self._given & CHANGEABLE:
                 self.hparams[name] = trained[name]
 
     def _architecture(self) -> dict[str, Any]:
         """Return the hyperparameters that decide the network."""
-        return {name: _plain(value) for name, value in self.hparams.items() if name not in _CHANGEABLE}
+        return {name: plain(value) for name, value in self.hparams.items() if name not in CHANGEABLE}
 
     def _export_with_antialias(self) -> None:
         if isinstance(self.pre_processor, PreProcessor):
@@ -453,8 +425,3 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def configure_visualizer(cls) -> EarVisualizer:
         """Pictures of each step of the method."""
         return EarVisualizer()
-
-
-def _plain(value: object) -> object:
-    """Make tuples and lists comparable."""
-    return list(value) if isinstance(value, tuple | list) else value

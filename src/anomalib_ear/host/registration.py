@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from anomalib_ear.host.lightning_model import Ear
+    from anomalib.engine import Engine
 
 
 def register() -> None:
@@ -34,6 +34,8 @@ def register() -> None:
     if data := _loaded("anomalib.data"):
         _offer(data, "anomalib_ear.data")
         import_module("anomalib_ear.data.reading").replace_readers()
+    if engine := _loaded("anomalib.engine"):
+        _heed_arguments_in_export(engine.Engine)
 
 
 def _loaded(name: str) -> ModuleType | None:
@@ -52,14 +54,12 @@ def _offer(host: ModuleType, source: str) -> None:
                 host.__all__.append(name)
 
 
-def heed_arguments_in_export(kind: type[Ear]) -> None:
-    """Let ``anomalib export`` heed the model's arguments, as the other subcommands do.
+def _heed_arguments_in_export(kind: type[Engine]) -> None:
+    """Let ``anomalib export`` heed the arguments of an Ear, as the other subcommands do.
 
     ``Engine.export`` builds the model anew from the checkpoint and forgets the one that the command line built.
     """
-    from anomalib.engine import Engine  # noqa: PLC0415  # imports anomalib.models, which is not there yet at start-up
-
-    host = Engine.export
+    host = kind.export
     if hasattr(host, "heeds_arguments"):
         return
 
@@ -67,13 +67,13 @@ def heed_arguments_in_export(kind: type[Ear]) -> None:
     def export(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401  # the host's
         call = inspect.signature(host).bind(*args, **kwargs)
         model, ckpt_path = call.arguments["model"], call.arguments.get("ckpt_path")
-        if isinstance(model, kind) and ckpt_path:
+        if ckpt_path and isinstance(model, import_module("anomalib_ear.host.lightning_model").Ear):
             call.arguments["model"] = model.rebuilt_from(ckpt_path)
             call.arguments["ckpt_path"] = None
         return host(*call.args, **call.kwargs)
 
     export.heeds_arguments = True  # type: ignore[attr-defined]
-    Engine.export = export  # type: ignore[method-assign,assignment]
+    kind.export = export  # type: ignore[method-assign,assignment]
 
 
 def share_run_folder() -> None:

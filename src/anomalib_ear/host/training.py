@@ -83,11 +83,13 @@ class TrainingCallback(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model before the first image is read, and say which images it was trained on."""
         _check(pl_module, trainer.test_dataloaders)
+        _warn_without_threshold(trainer, pl_module)
         _warn_of_training_images(trainer, pl_module, trainer.test_dataloaders)
 
     def on_predict_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model, and photographs that cannot be read, before the first is scored."""
         _check(pl_module, trainer.predict_dataloaders)
+        _warn_without_threshold(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Say so if there was nothing to learn in."""
@@ -105,7 +107,7 @@ class TrainingCallback(Callback):
         pl_module.calibrate()
         if not trainer.is_global_zero:
             return
-        has_threshold = not _warn_without_threshold(pl_module)
+        has_threshold = not _warn_without_threshold(trainer, pl_module)
         if has_threshold and self._validated_step not in (-1, trainer.global_step):
             logger.warning(
                 "The last validation was at step %d of %d: the threshold is of then, and so is the checkpoint that was "
@@ -116,9 +118,8 @@ class TrainingCallback(Callback):
 
 
 def _check(model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
-    """Refuse an untrained model and photographs that cannot be read, and say which scores may mean little."""
+    """Refuse an untrained model and photographs that cannot be read, and say which have a doubtful size."""
     model.insist_on_training()
-    _warn_without_threshold(model)
     for dataset in _datasets(loaders):
         check_photographs(dataset, model.trained_sizes)
 
@@ -130,10 +131,11 @@ def _datasets(loaders: Any) -> list[Any]:  # noqa: ANN401  Lightning's
     ]
 
 
-def _warn_without_threshold(model: "Ear") -> bool:
+def _warn_without_threshold(trainer: Trainer, model: "Ear") -> bool:
     """Say so if there is no threshold from good images; returns whether that is so."""
     threshold = getattr(model.post_processor, "image_threshold", None)
-    if threshold is None or not threshold.isnan():
+    is_asked = getattr(model.post_processor, "enable_thresholding", False)
+    if not is_asked or threshold is None or not threshold.isnan() or not trainer.is_global_zero:
         return False
     logger.warning(
         "Nothing was validated, so there is no threshold from good images: parts above 0.5, the bound of the training "
@@ -144,7 +146,7 @@ def _warn_without_threshold(model: "Ear") -> bool:
 
 def _warn_of_training_images(trainer: Trainer, model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
     """Say so if the model is to be judged by images that it was trained on: a split without a seed is drawn anew."""
-    for dataset in _datasets(loaders):
+    for dataset in _datasets(loaders) if trainer.is_global_zero else ():
         if text := model.trained_on(dataset, getattr(trainer, "datamodule", None)):
             logger.warning(
                 "%s. Figures of such images flatter the model: split as in training (--data.seed), or keep copies out.",
