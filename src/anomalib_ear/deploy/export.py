@@ -258,7 +258,7 @@ class EarExportMixin(ExportMixin):
         """Return the metadata of the exported model.
 
         Args:
-            sees_input: Whether the network sees what is given to the model behind a resize that the line can do.
+            sees_input: Whether the network sees what the line has of a photograph, as it is or resized by the line.
         """
         images = self.model.calibration_images
         if not (sees_input and is_only_resized(self.pre_processor)):
