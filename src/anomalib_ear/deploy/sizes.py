@@ -7,9 +7,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 # Factor by which the aspect ratio may be beyond those of training, and a side below the least one. Up to it good parts
-# that lie almost still are hardly rejected more often, beyond it ever more; textures bear any shape. Of 60 defects on
-# brushed metal 2 are missed at the network's size, 4 at a side less than it by this factor, 6 at four fifths of it, and
-# 10 at a quarter.
+# that lie almost still are hardly rejected more often, beyond it ever more; textures bear any shape. The
+# fewer rows and columns, the more defects are missed; there is no step at which that begins.
 _TOLERANCE = 1.1
 # A checkpoint and an exported model note the sizes of the training photographs by this name.
 TRAINED_SIZES = "trained_sizes"
