@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -216,8 +217,13 @@ class TestEnds:
             while not (paths := list(tmp_path.rglob("model.ckpt"))) and time.monotonic() < deadline:
                 time.sleep(0.2)
             time.sleep(1)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(120) == 1
+            # Press it again: anomalib compares NumPy numbers with an enum for each image, where NumPy drops exceptions.
+            for _ in range(3):
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(60)
+                    break
+            assert process.returncode == 1
         finally:
             process.kill()
         restored = Ear.load_from_checkpoint(paths[0])
