@@ -377,6 +377,17 @@ class TestTwice:
         assert model.post_processor.image_threshold.isnan()
         assert 0 < (model.model.unet.head.weight - weights).abs().mean() < (weights - new_weights()).abs().mean() * 5
 
+    def test_a_validation_and_evaluation_mode_between_change_nothing(self, surfaces: Path, tmp_path: Path) -> None:
+        """Lightning validates in inference mode, whose tensors no training can change."""
+        models = [Ear(**FEATURES), Ear(**FEATURES)]
+        for model in models:
+            fit(model, surfaces, tmp_path, max_epochs=1)
+        Engine(default_root_dir=tmp_path, accelerator="cpu").validate(models[0], datamodule=folder(surfaces))
+        models[0].eval()
+        for model in models:
+            fit(model, surfaces, tmp_path, max_epochs=1)
+        assert torch.equal(scores(models[0]), scores(models[1]))
+
     def test_a_second_training_that_does_not_begin_changes_nothing(self, surfaces: Path, tmp_path: Path) -> None:
         """An engine whose epochs are done leaves the model as it is."""
         model = Ear(**FEATURES)

@@ -214,6 +214,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         datamodule = getattr(self.trainer, "datamodule", None)
         check_datamodule(datamodule, transform)
         if stage == "fit":
+            self.train()  # somebody may have put it into evaluation mode
             self.trained_sizes = trained_sizes(datamodule, transform)
             check_photographs(getattr(datamodule, "val_data", None), self.trained_sizes)
         evaluate_once(self.trainer)

@@ -167,6 +167,11 @@ class EarPostProcessor(PostProcessor):
         normalised = self._normalize(scores, self.image_min, self.image_max, self._image_threshold)
         return torch.empty(0) if normalised is None else normalised[normalised.isfinite()]
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute the thresholds, outside Lightning's inference mode: no training could change its tensors."""
+        with torch.inference_mode(mode=False):
+            super().on_validation_epoch_end(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``, or not on training's."""
         del pl_module
