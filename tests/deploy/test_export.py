@@ -466,7 +466,7 @@ def test_a_file_that_is_gone_costs_no_checkpoint(
     ear = Ear(space="pixels", image_size=(32, 32), channels=[4, 8], masking="none", visualizer=False)
     engine.fit(ear, datamodule=split(tmp_path / "data"))
     shutil.rmtree(tmp_path / "data")
-    ear._recorded = None
+    ear.training_data._noted = None
     engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
     assert Ear.load_from_checkpoint(tmp_path / "model.ckpt").model.calibration_images.any()
     assert any("could not be noted" in message for message in caplog.messages)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -22,11 +22,9 @@ import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.pre_processing import PreProcessor
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchvision.transforms.v2 import CenterCrop, Resize
 
-from anomalib_ear.deploy import training_data
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE, measure
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.graph import resize_first, vectorise_logarithms
@@ -39,12 +37,13 @@ from anomalib_ear.deploy.int8 import (
 )
 from anomalib_ear.deploy.model_file import METADATA, NO_RESIZE, PART, WEIGHTS
 from anomalib_ear.deploy.pre_processing import has, is_only_resized, resized, without_resize
-from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes
+from anomalib_ear.deploy.sizes import TRAINED_SIZES
+from anomalib_ear.deploy.training_data import TrainingData
 from anomalib_ear.method.model import EarModel
 
 if TYPE_CHECKING:
     from anomalib.models.components.base.export_mixin import ExportMixin
-    from torch.utils.data import Dataset
+    from lightning.pytorch import Trainer
 else:  # the model that is mixed with has anomalib's; importing it here would register Ear, which needs this module
     ExportMixin = object
 
@@ -55,9 +54,6 @@ _OTHER_INT8 = {
     CompressionType.INT8: "would leave statistics and threshold as they are for other weights",
     CompressionType.INT8_ACQ: "chooses what to compress by the test images' labels",
 }
-# Keys in a checkpoint.
-_TRAINING_DATA = "anomalib_ear_training_data"
-_TRAINED_SIZES = "anomalib_ear_trained_sizes"
 
 logger = logging.getLogger(__name__)
 
@@ -68,66 +64,8 @@ class EarExportMixin(ExportMixin):
     model: EarModel
     pre_processor: nn.Module | None
     post_processor: nn.Module | None
-    # What it was trained on, and the files of which this was noted.
-    _training_data: training_data.Record | None = None
-    _recorded: list[str] | None = None
-    # Of the training photographs, where they are files.
-    trained_sizes: TrainedSizes | None = None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what the model was trained and validated on."""
-        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]  # anomalib's module comes next
-        self._record_training_data()
-        if self._training_data is not None:
-            checkpoint[_TRAINING_DATA] = self._training_data
-        if self.trained_sizes is not None:
-            checkpoint[_TRAINED_SIZES] = list(self.trained_sizes)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what the checkpoint was trained and validated on."""
-        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        self._training_data = checkpoint.get(_TRAINING_DATA)
-        trainer = getattr(self, "_trainer", None)
-        is_fitting = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        if not is_fitting or self.trained_sizes is None:  # else they are those of the data at hand
-            noted = checkpoint.get(_TRAINED_SIZES)
-            self.trained_sizes = None if noted is None else TrainedSizes(*noted)
-
-    def other_training_data(self) -> str:
-        """Say how the data of the training that begins differ from the checkpoint's; empty if not, or if unknown."""
-        before = self._training_data
-        self._record_training_data()
-        if before is None or self._training_data is None:
-            return ""
-        return "; ".join(filter(None, training_data.compare(before, self._training_data)))
-
-    def trained_on(self, dataset: object, datamodule: object) -> str:
-        """Say how many images of a data set the model was trained on; empty if none, or if that is not known."""
-        if self._training_data is None:
-            return ""
-        return training_data.trained_on(self._training_data, cast("Dataset[Any] | None", dataset), datamodule)
-
-    def _record_training_data(self) -> None:
-        """Note the data of the present or last training; reads each file once per training."""
-        trainer = getattr(self, "_trainer", None)
-        train = getattr(getattr(trainer, "train_dataloader", None), "dataset", None)
-        if trainer is None or train is None:
-            return
-        loaders = trainer.val_dataloaders
-        validation = getattr(loaders[0] if isinstance(loaders, list) and loaders else loaders, "dataset", None)
-        files = training_data.files(train, validation)
-        if files != self._recorded:
-            self._training_data, self._recorded = None, files
-            try:
-                self._training_data = training_data.record(train, validation, trainer.datamodule)
-            except OSError as error:  # must not cost the checkpoint
-                logger.warning("What the model was trained on could not be noted: %s.", error)
-            if self._training_data is not None and (copies := training_data.copies(self._training_data)):
-                logger.warning(
-                    "%d of the photographs for validation are copies of some for training. New good parts are none and "
-                    "may exceed the threshold more often. `python -m anomalib_ear.data.duplicates FOLDER` names them.",
-                    copies,
-                )
+    training_data: TrainingData
+    _trainer: "Trainer | None"
 
     def to_onnx(
         self,
@@ -193,7 +131,7 @@ class EarExportMixin(ExportMixin):
                     msg = "INT8_PTQ needs --data, for its training images, and no pre-processing but a resize."
                     raise ValueError(msg)
                 images = CalibrationImages(datamodule, self.pre_processor)
-                self._insist_on_training_data(images)
+                self.training_data.insist_on(self._trainer, images.train, images.validated, datamodule)
                 arguments["datamodule"] = images  # the host passes them on to `_compress_ov_model`
                 self.model, self.post_processor = recalibrate(*trained, images, size)
             try:
@@ -264,33 +202,13 @@ class EarExportMixin(ExportMixin):
         if not (sees_input and is_only_resized(self.pre_processor)):
             images = images[:0]  # the line could only compare other pictures with them
         noted = describe(self.post_processor, images)
-        if self.trained_sizes is not None:
-            noted[TRAINED_SIZES] = " ".join(f"{value:.6g}" for value in self.trained_sizes)
+        if self.training_data.sizes is not None:
+            noted[TRAINED_SIZES] = " ".join(f"{value:.6g}" for value in self.training_data.sizes)
         if not has(self.pre_processor, Resize):
             noted[NO_RESIZE] = "true"
         if has(self.pre_processor, CenterCrop):
             noted[PART] = "true"
         return noted
-
-    def _insist_on_training_data(self, images: CalibrationImages) -> None:
-        """Refuse data whose training images were not trained on, or whose validation images were."""
-        self._record_training_data()
-        if self._training_data is None:
-            logger.warning("The model does not say what it was trained on: make sure that --data splits as then.")
-            return
-        given = training_data.record(images.train, images.validated, images.datamodule)
-        if given is None:
-            logger.warning("--data has no files: make sure that it splits as in training.")
-            return
-        error, warning = training_data.compare(self._training_data, given)
-        if error:
-            msg = (
-                f"--data is not what the model was trained on: {error}. Give the training's --data with the same "
-                "settings (and files), or train again."
-            )
-            raise ValueError(msg)
-        if warning:
-            logger.warning("--data differs from the training's: %s.", warning)
 
 
 def _path(export_root: Path | str, kind: ExportType, name: str) -> Path:

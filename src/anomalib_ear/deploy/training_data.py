@@ -8,6 +8,7 @@ of the wrong kind, and nothing but wrong labels would show it. Files are known b
 move and be renamed.
 """
 
+import logging
 from collections import Counter
 from enum import Enum
 from hashlib import blake2b
@@ -17,13 +18,124 @@ from typing import TYPE_CHECKING, Any
 from anomalib.data import AnomalibDataset
 from anomalib.data.utils.synthetic import SyntheticAnomalyDataset
 
+from anomalib_ear.deploy.sizes import TrainedSizes
+
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
     from torch.utils.data import Dataset
 
 # Attributes of datamodules that do not decide which image is in which split.
 _INDIFFERENT = frozenset({"name", "root", "train_batch_size", "eval_batch_size", "num_workers"})
 
+# Keys in a checkpoint.
+_RECORD = "anomalib_ear_training_data"
+_SIZES = "anomalib_ear_trained_sizes"
+
 Record = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingData:
+    """What a model was trained and validated on, as its checkpoints carry it.
+
+    Attributes:
+        sizes: What is known of the training photographs' sizes; ``None`` where they are no files.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: TrainedSizes | None = None
+        self._record: Record | None = None
+        self._noted: list[str] | None = None  # the files that the record is of
+
+    def note(self, trainer: "Trainer | None") -> None:
+        """Note the data of a trainer's present or last training; reads each file once per training."""
+        train = getattr(getattr(trainer, "train_dataloader", None), "dataset", None)
+        if trainer is None or train is None:
+            return
+        loaders = trainer.val_dataloaders
+        validation = getattr(loaders[0] if isinstance(loaders, list) and loaders else loaders, "dataset", None)
+        noted = files(train, validation)
+        if noted == self._noted:
+            return
+        self._record, self._noted = None, noted
+        try:
+            self._record = record(train, validation, getattr(trainer, "datamodule", None))
+        except OSError as error:  # must not cost the checkpoint
+            logger.warning("What the model was trained on could not be noted: %s.", error)
+        if self._record is not None and (count := copies(self._record)):
+            logger.warning(
+                "%d of the photographs for validation are copies of some for training. New good parts are none and "
+                "may exceed the threshold more often. `python -m anomalib_ear.data.duplicates FOLDER` names them.",
+                count,
+            )
+
+    def save(self, checkpoint: dict[str, Any]) -> None:
+        """Write it into a checkpoint."""
+        if self._record is not None:
+            checkpoint[_RECORD] = self._record
+        if self.sizes is not None:
+            checkpoint[_SIZES] = list(self.sizes)
+
+    def load(self, checkpoint: dict[str, Any], *, is_fitting: bool) -> None:
+        """Take over a checkpoint's.
+
+        Args:
+            checkpoint: The checkpoint.
+            is_fitting: Whether a training is to go on: the sizes are then those of the data at hand.
+        """
+        self._record = checkpoint.get(_RECORD)
+        if not is_fitting or self.sizes is None:
+            noted = checkpoint.get(_SIZES)
+            self.sizes = None if noted is None else TrainedSizes(*noted)
+
+    def changes(self, trainer: "Trainer") -> str:
+        """Say how the data of the training that begins differ from these; empty if not, or if that is not known."""
+        before = self._record
+        self.note(trainer)
+        if before is None or self._record is None:
+            return ""
+        return "; ".join(filter(None, compare(before, self._record)))
+
+    def among(self, dataset: "Dataset[Any] | None", datamodule: object) -> str:
+        """Say how many images of a data set were trained on; empty if none, or if that is not known."""
+        return "" if self._record is None else trained_on(self._record, dataset, datamodule)
+
+    def insist_on(
+        self,
+        trainer: "Trainer | None",
+        train: "Dataset[Any]",
+        validation: "Dataset[Any] | None",
+        datamodule: object,
+    ) -> None:
+        """Refuse data whose training images were not trained on, or whose validation images were.
+
+        Args:
+            trainer: Of the last training in this process, if there was one.
+            train: Training images that are given.
+            validation: Validation images that are given, if there are any.
+            datamodule: Where they come from.
+
+        Raises:
+            ValueError: If they are such; says how many, and which settings differ.
+        """
+        self.note(trainer)
+        if self._record is None:
+            logger.warning("The model does not say what it was trained on: make sure that --data splits as then.")
+            return
+        given = record(train, validation, datamodule)
+        if given is None:
+            logger.warning("--data has no files: make sure that it splits as in training.")
+            return
+        error, warning = compare(self._record, given)
+        if error:
+            msg = (
+                f"--data is not what the model was trained on: {error}. Give the training's --data with the same "
+                "settings (and files), or train again."
+            )
+            raise ValueError(msg)
+        if warning:
+            logger.warning("--data differs from the training's: %s.", warning)
 
 
 def record(train: "Dataset[Any] | None", validation: "Dataset[Any] | None", datamodule: object) -> Record | None:

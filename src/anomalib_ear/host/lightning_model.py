@@ -33,6 +33,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_ear.deploy.export import EarExportMixin
 from anomalib_ear.deploy.pre_processing import check_transform
 from anomalib_ear.deploy.resize import exportable_transform
+from anomalib_ear.deploy.training_data import TrainingData
 from anomalib_ear.host import metrics
 from anomalib_ear.host.arguments import check_arguments, refuse_unused
 from anomalib_ear.host.checkpoints import (
@@ -157,6 +158,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             visualizer=visualizer,
         )
         self._given = given
+        self.training_data = TrainingData()
         self._export_with_antialias()
         self._has_weights = False
         self._is_resumed = False
@@ -215,8 +217,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         check_datamodule(datamodule, transform)
         if stage == "fit":
             self.train()  # somebody may have put it into evaluation mode
-            self.trained_sizes = trained_sizes(datamodule, transform)
-            check_photographs(getattr(datamodule, "val_data", None), self.trained_sizes)
+            self.training_data.sizes = trained_sizes(datamodule, transform)
+            check_photographs(getattr(datamodule, "val_data", None), self.training_data.sizes)
         evaluate_once(self.trainer)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
@@ -248,7 +250,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
 
     def begin(self) -> None:
         """Forget earlier training images, and take over the learning rate that was found or given since."""
-        other = self.other_training_data() if self._is_resumed else ""
+        other = self.training_data.changes(self.trainer) if self._is_resumed else ""
         if other:
             logger.warning("Training is resumed with other data: %s. The statistics are those of the new data.", other)
         if other or not self._is_resumed:
@@ -286,6 +288,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
         super().on_save_checkpoint(checkpoint)
         note(self.post_processor, checkpoint)
+        self.training_data.note(self._trainer)
+        self.training_data.save(checkpoint)
         if self.calibrate(full=may_be_kept(self.trainer) or not self.trainer.is_last_batch):
             checkpoint["state_dict"] = self.trainer.strategy.lightning_module_state_dict()
 
@@ -318,13 +322,14 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if self._trainer is not None:
             refuse_other_processors(processors, checkpoint)
         super().on_load_checkpoint(checkpoint)
+        is_fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        self.training_data.load(checkpoint, is_fitting=is_fitting)
         self._export_with_antialias()
         before = self._architecture()
         self._adopt(trained_arguments(checkpoint))
         if self._architecture() != before:  # else an optimizer may hold the parameters already
             self.model = self._build().to(self.device)
         self._set_gates()
-        is_fitting = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
         trained = tuple(checkpoint["state_dict"]["model.calibrated_gates"].tolist())
         if trained != self.model.unet.gates and not is_fitting:
             logger.warning(

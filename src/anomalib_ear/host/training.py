@@ -121,7 +121,7 @@ def _check(model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
     """Refuse an untrained model and photographs that cannot be read, and say which have a doubtful size."""
     model.insist_on_training()
     for dataset in _datasets(loaders):
-        check_photographs(dataset, model.trained_sizes)
+        check_photographs(dataset, model.training_data.sizes)
 
 
 def _datasets(loaders: Any) -> list[Any]:  # noqa: ANN401  Lightning's
@@ -147,7 +147,7 @@ def _warn_without_threshold(trainer: Trainer, model: "Ear") -> bool:
 def _warn_of_training_images(trainer: Trainer, model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
     """Say so if the model is to be judged by images that it was trained on: a split without a seed is drawn anew."""
     for dataset in _datasets(loaders) if trainer.is_global_zero else ():
-        if text := model.trained_on(dataset, getattr(trainer, "datamodule", None)):
+        if text := model.training_data.among(dataset, getattr(trainer, "datamodule", None)):
             logger.warning(
                 "%s. Figures of such images flatter the model: split as in training (--data.seed), or keep copies out.",
                 text,
