@@ -85,11 +85,14 @@ def finish(job: Row, environment: Row, metrics: Row, **arguments: Any) -> Row:  
 def environment(device: torch.device | None = None) -> Row:
     """Return the fields that say where and when a row is made; the device is where a model was trained."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    has_amx = False
     if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+        text = info.read_text()
+        cpu = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), cpu)
+        has_amx = "amx_bf16" in text  # two processors of one name may differ in it
     gpu = torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else ""
     return {
-        "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", gpu])),
+        "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", "AMX" if has_amx else "", gpu])),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

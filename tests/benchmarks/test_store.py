@@ -242,7 +242,7 @@ class TestDocuments:
 
     @pytest.mark.parametrize("name", [key for key, (name, _) in TABLES.items() if name == "readme speed"])
     def test_speed_is_that_of_one_run_in_f32(self, name: str) -> None:
-        """Each rate is the median of one row; all rows have one machine, moment, size and precision."""
+        """Each rate is the median of one row; all have one moment, size and precision, and the results' machine."""
         header, *body = TABLES[name][1]
         runs = []
         for line in body:
@@ -256,6 +256,7 @@ class TestDocuments:
         assert len(runs) == len(body)
         (found,) = set.union(*runs)
         assert found[-1] == "f32"
+        assert f"Machine: {found[0]}." in tables.readme_results()
 
     @pytest.mark.parametrize("name", [key for key, (name, _) in TABLES.items() if not name.startswith("readme")])
     def test_other_tables_are_up_to_date(self, name: str) -> None:
