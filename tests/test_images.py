@@ -125,6 +125,28 @@ class TestPhotographs:
         for path in tmp_path.iterdir():
             assert np.array_equal(images.read_image(path), pixels), path.name
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib"},
+            {"photometric": "rgb", "planarconfig": "separate", "compression": "lzw", "predictor": True},
+            {"photometric": "rgb", "planarconfig": "separate"},
+            {"photometric": "minisblack", "planarconfig": "separate", "compression": "zlib"},
+        ],
+    )
+    @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+    def test_separate_planes_keep_every_bit_or_are_refused(self, tmp_path: Path, kind: type, options: dict) -> None:
+        """Pillow reads the upper byte twice, or the first plane alone, and says nothing."""
+        planes = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, (3, 40, 50)).astype(kind)
+        tifffile.imwrite(tmp_path / "photograph.tif", planes, **options)
+        try:
+            assert np.array_equal(images.read_image(tmp_path / "photograph.tif"), np.moveaxis(planes, 0, -1))
+        except ValueError as error:
+            assert "photograph.tif" in str(error)  # noqa: PT017  either will do
+        if options["photometric"] == "minisblack":
+            with pytest.raises(ValueError, match=r"photograph\.tif"):
+                read_mask(tmp_path / "photograph.tif")
+
     def test_12_bits_reach_white(self, tmp_path: Path) -> None:
         """The largest of 12 bits is white if the file says that it has 12."""
         bits = 0xFFF000  # two pixels: white, black
