@@ -4,6 +4,7 @@
 """A watched folder: each photograph is scored once, as it is when it is whole, whatever happens to the command."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_each_is_scored_once_though_the_command_is_killed(watching: Callable[...
 def test_files_change_while_they_are_watched(watching: Callable[..., Command], tmp_path: Path) -> None:
     """A row is of what a photograph is now; pipes, broken links and the command's own output do no harm."""
     folder = tmp_path / "in"
-    for level, name in enumerate(("replaced.png", "touched.png", "deleted.png", "deep/linked.png")):
+    for level, name in enumerate(("replaced.png", "touched.png", "deleted.png", "deep/linked.png", "times.bmp")):
         photograph(folder / name, level)
     (folder / "again").symlink_to("deep")
     (folder / "broken.png").symlink_to("nowhere.png")
@@ -159,8 +160,11 @@ def test_files_change_while_they_are_watched(watching: Callable[..., Command], t
     (tmp_path / "out").symlink_to("in/out")  # the output is in the input
     (folder / "out").mkdir()
     command = watching("--anomaly_maps", "true")
-    command.wait_for(lambda: len(command.rows()) == 4)
+    command.wait_for(lambda: len(command.rows()) == 5)
     photograph(folder / "replaced.png", 210)
+    photograph(tmp_path / "times.bmp", 214)
+    shutil.copystat(folder / "times.bmp", tmp_path / "times.bmp")
+    (tmp_path / "times.bmp").replace(folder / "times.bmp")  # of the same size and time of modification
     photograph(folder / "torn.png", 211)
     photograph(folder / "again" / "late.png", 212)
     (folder / "new" / "deeper").mkdir(parents=True)
@@ -168,7 +172,7 @@ def test_files_change_while_they_are_watched(watching: Callable[..., Command], t
     (folder / "touched.png").touch()
     (folder / "deleted.png").unlink()
     expected = {"replaced.png": 210, "touched.png": 1, "deleted.png": 2, "deep/linked.png": 3, "torn.png": 211}
-    expected |= {"deep/late.png": 212, "new/deeper/moved.png": 213}
+    expected |= {"deep/late.png": 212, "new/deeper/moved.png": 213, "times.bmp": 214}
     command.wait_for(lambda: scored(tmp_path / "out") == expected)
     time.sleep(1.5)
     status, said, errors = command.end(signal.SIGTERM)

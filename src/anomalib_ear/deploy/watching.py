@@ -40,7 +40,7 @@ class Sighting(NamedTuple):
     """A file as it was seen.
 
     Attributes:
-        stamp: Its size in bytes and time of modification in nanoseconds, as text.
+        stamp: Its size in bytes and its times in nanoseconds, as text.
         since: When it was first seen so, in seconds of a monotonic clock.
     """
 
@@ -263,12 +263,15 @@ class Watch:
                     yield Arrival(file.relative_to(self.folder), file, self.seen.digest(text))
 
     def _stamp(self, file: Path) -> str | None:
-        """Return size and time of a file, of a broken link its own; ``None`` for what is no file."""
+        """Return size and times of a file, of a broken link its own; ``None`` for what is no file.
+
+        A copy that keeps the time of modification has another time of change, or on Windows of creation.
+        """
         for follow in (True, False):
             with suppress(OSError):
                 status = file.stat(follow_symlinks=follow)
                 if stat.S_ISREG(status.st_mode) or not follow:
-                    return f"{status.st_size} {status.st_mtime_ns}"
+                    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
                 if not stat.S_ISDIR(status.st_mode):  # to open a pipe would wait for its other end
                     self._say_once(f"not scored: {file} is neither file nor folder")
                 return None
