@@ -19,7 +19,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if error.name not in {"ray", "pyarrow"}:
             raise
-        print(f"error: no module {error.name}: install anomalib-ear[ray].", file=sys.stderr)
+        print(f"error: no module {error.name}: pip install 'ray[data]'.", file=sys.stderr)
         return 2
     return bulk.main()
 

@@ -469,7 +469,7 @@ def test_without_ray_it_says_what_to_install(environment: dict[str, str]) -> Non
     """Instead of a traceback."""
     hidden = "import runpy, sys; sys.modules['ray'] = None; runpy.run_module('anomalib_ear.bulk', run_name='__main__')"
     done = finish([sys.executable, "-c", hidden], environment)
-    assert (done.returncode, done.stderr) == (2, "error: no module ray: install anomalib-ear[ray].\n")
+    assert (done.returncode, done.stderr) == (2, "error: no module ray: pip install 'ray[data]'.\n")
 
 
 def test_an_output_that_fails_is_one_line_and_the_run_goes_on(

@@ -209,6 +209,13 @@ def test_strokes_are_where_the_digits_are() -> None:
         # The attention's scales cannot halve it four times.
         (["--canvas", "64"], "canvas must be a multiple of 16, at least 96"),
         (["--canvas", "100"], "canvas must be a multiple of 16, at least 96"),
+        (["--scale", "[0.01,0.7]"], "scale must be from 0.333 to 3.43, got 0.01, 0.7"),
+        (["--scale", "[0.7,.inf]"], "scale must be from 0.333 to 3.43"),
+        (["--contrast", "[0.5,5]"], "contrast must be from 0 to 1, got 0.5, 5.0"),
+        (["--noise", "inf"], "noise must be from 0 to 1"),
+        (["--batch_size", "1"], "batch_size must be at least 2, got 1"),
+        (["--seed", "99999999999999999999"], "seed must be from 0 to"),
+        (["--device", "nowhere"], "device must be one that torch can use here, got 'nowhere'"),
         (["--scale", "[2.9,0.7]"], "scale must have the smaller number first, got [2.9, 0.7]"),
         (["--contrast", "[0.8,0.03]"], "contrast must have the smaller number first, got [0.8, 0.03]"),
         (["--output", "noext"], "output must be a file NAME.safetensors, got 'noext'."),

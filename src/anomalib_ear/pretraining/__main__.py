@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line: ``python -m anomalib_ear.pretraining``."""
 
+import math
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -43,19 +45,20 @@ def pretrain(
         digits: Times that a digit is on its canvas, at most.
         scale: Smallest and largest magnification of a digit of 28 pixels; strokes are about 3 pixels wide.
         contrast: Smallest and largest difference in brightness between digit and surface, of a range of 1.
-        noise: Largest standard deviation of the surface's texture.
+        noise: Largest standard deviation of the surface's texture, of a range of 1.
         background: Noise of varied grain and direction, or the surfaces of the demo data.
         steps: Steps of the optimizer; half as many more train the classifier alone.
         seed: Fixes weights, order and canvases; same seed, versions, threads and device give the same file.
         device: Torch device to train on.
-        batch_size: Canvases per step.
+        batch_size: Canvases per step, at least 2.
 
     Returns:
         Share of the test digits that are named rightly.
 
     Raises:
-        ValueError: If the canvas is smaller than 96 pixels, or not a multiple of 16; if the larger end of a range is
-            first; or if the output has another suffix, or is a folder.
+        ValueError: If the canvas is smaller than 96 pixels, or not a multiple of 16; if a number is outside its range,
+            or the larger end of a range is first; if torch has no such device here; or if the output has another
+            suffix, or is a folder.
         FileNotFoundError: If MNIST is not under root.
         OSError: If the output cannot be written, which is tried before the training.
     """
@@ -66,6 +69,13 @@ def pretrain(
         if smallest > largest:
             msg = f"{name} must have the smaller number first, got [{smallest}, {largest}]."
             raise ValueError(msg)
+    # Smaller, a digit's strokes are no pixel wide; larger, it does not fit on its canvas.
+    _check_between("scale", scale, 1 / 3, canvas / 28)
+    _check_between("contrast", contrast, 0, 1)
+    _check_between("noise", (noise,), 0, 1)
+    _check_between("batch_size", (batch_size,), 2, math.inf)  # the normalisation needs two
+    _check_between("seed", (seed,), 0, 2**63 - 1)
+    _check_device(device)
     settings = CanvasSettings(canvas, digits, scale, contrast, noise, background)
     partial = _prepare(output)
     train_digits, labels = load_mnist(root, train=True, download=download)
@@ -105,6 +115,21 @@ def pretrain(
     finally:
         partial.unlink(missing_ok=True)
     return share
+
+
+def _check_between(name: str, values: Iterable[float], lowest: float, highest: float) -> None:
+    if not all(lowest <= value <= highest for value in values):
+        said = f"at least {lowest:.3g}" if math.isinf(highest) else f"from {lowest:.3g} to {highest:.3g}"
+        msg = f"{name} must be {said}, got {', '.join(map(str, values))}."
+        raise ValueError(msg)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # as torch without CUDA has it
+        msg = f"device must be one that torch can use here, got {device!r} ({str(error).splitlines()[0]})."
+        raise ValueError(msg) from error
 
 
 def _prepare(output: Path) -> Path:
