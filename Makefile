@@ -52,4 +52,4 @@ lint: $(INSTALLED) ## check style, format, types and who imports whom
 	$(BIN)/lint-imports --no-cache
 
 clean: ## remove the environments and the tools' caches
-	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .venv-lowest line_env .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A contact sheet of what Ear missed and what it took for a defect, with every step of the method.
+"""A contact sheet of what Ear finds hardest, with every step of the method.
 
     python -m benchmarks.failures --run results/benchmark/KolektorSDD-Ear-0 --output sheet.png
 
-Left the defective images of the lowest scores, lowest first, right the good ones of the highest.
+Left the defective images of the lowest raw scores, lowest first, right the good ones of the highest: these are missed,
+or false alarms, first, wherever the threshold is.
 """
 
 from itertools import zip_longest
@@ -30,20 +31,22 @@ def sheet(run: Path, output: Path, count: int = 8) -> None:
     with np.load(run / "images.npz") as kept:
         scores, defective, images = kept["scores"], kept["labels"], kept["images"]
     order = scores.argsort()
-    misses, alarms = order[defective[order]][:count], order[~defective[order]][::-1][:count]
-    left = [steps(trained, data[int(index)], f"missed: {scores[index]:.3f}") for index in misses]
-    right = [steps(trained, data[int(index)], f"good: {scores[index]:.3f}") for index in alarms]
+    lowest, highest = order[defective[order]][:count], order[~defective[order]][::-1][:count]
+    left = [steps(trained, data[int(index)], f"defective: {scores[index]:.3f}") for index in lowest]
+    right = [steps(trained, data[int(index)], f"good: {scores[index]:.3f}") for index in highest]
     blank = [Image.new("RGB", left[0][0].size, "white")] * len(left[0])
     panels = [panel for pair in zip_longest(left, right, fillvalue=blank) for some in pair for panel in some]
     create_image_grid(panels, nrow=2 * len(blank)).save(output)
-    print("missed, lowest score first:", *images[misses], sep="\n  ")
-    print("false alarms, highest score first:", *images[alarms], sep="\n  ")
+    print("defective, lowest raw score first:", *images[lowest], sep="\n  ")
+    print("good, highest raw score first:", *images[highest], sep="\n  ")
 
 
 @torch.no_grad()
 def steps(model: Model, item: Any, caption: str) -> list[Image.Image]:  # noqa: ANN401
     """Draw every step of the method on one test image."""
     (example,) = examples(model, [item])
+    if item.gt_mask is None:
+        example.gt_mask = None
     example.anomaly_map = model.model(example.image).anomaly_map
     panels = draw(model.model, example)[0]
     panels["Image"] = add_text_to_image(panels["Image"], caption, size=TITLE_SIZE, position=(10, 34))

@@ -75,9 +75,10 @@ def gallery(kept: dict[str, Any]) -> list[dict[str, Any]]:
         for index in candidates[np.argsort(-hardness[candidates], kind="stable")][:count]:
             name = str(first["images"][index])
             photo = Image.open(Path(str(first["root"]), name)).convert("RGB").resize(first["maps"].shape[:0:-1])
-            tint = Image.fromarray(np.uint8(160 * first["masks"][index]))
-            marked = Image.composite(Image.new("RGB", photo.size, "red"), photo, tint)
-            pictures = {"image": photo, "ground truth": marked}
+            pictures = {"image": photo}
+            if first["masks"].any():  # else the data set has none
+                tint = Image.fromarray(np.uint8(160 * first["masks"][index]))
+                pictures["ground truth"] = Image.composite(Image.new("RGB", photo.size, "red"), photo, tint)
             pictures |= {model: heat(images["maps"], index) for model, images in mapped.items()}
             addresses = {label: data_uri(picture) for label, picture in pictures.items()}
             shown.append({"name": name, "kind": "defective" if defective else "good", "pictures": addresses})

@@ -122,8 +122,11 @@ def test_what_is_the_same_is_skipped(
     (tmp_path / "a" / "1.png").touch()
     (tmp_path / "link").symlink_to("a")
     before = (begun / "scores.csv").read_bytes()
+    capsys.readouterr()
     assert inspect(model, tmp_path / "link", begun, *RESUME) == 0
-    assert "2 skipped" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 skipped" in said
+    assert "2 good, 0 defective, 0 not scored" in said  # as many as the folder has
     assert (begun / "scores.csv").read_bytes() == before
 
 
@@ -172,7 +175,7 @@ def test_rows_of_a_drive_that_is_away_stay(model: Path, tmp_path: Path, capsys: 
     assert f"{tmp_path / 'a' / '1.png'}: " in said.err
     assert "1 skipped, scored before; 0 scored again" in said.out
     assert "1 cannot be read now: their rows stay" in said.out
-    assert "1 not scored" in said.out
+    assert "1 good, 0 defective, 1 not scored" in said.out
     assert scored(tmp_path / "out") == {"1.png": 10, "2.png": 20}
     assert (tmp_path / "out" / "heat_maps" / "1_heat.jpg").exists()
     (tmp_path / "away").rename(tmp_path / "drive")

@@ -6,6 +6,7 @@
 import csv
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,18 @@ def test_a_table_of_scores_is_written(run: Run, command: str, surfaces: Path, tm
     defective = sum(row["label"] == "defective" for row in rows)
     assert f"{len(rows) - defective} good, {defective} defective." in done.stdout + done.stderr
     assert len(list(found["Pictures"].rglob("*.png"))) == len(rows)
+
+
+@pytest.mark.parametrize("run", ["pixels"], indirect=True)
+def test_a_second_run_says_what_becomes_of_the_first(run: Run, surfaces: Path, tmp_path: Path) -> None:
+    """The checkpoint is the one that was loaded, wherever it was written; earlier scores and pictures are told of."""
+    copied = tmp_path / "copied.ckpt"
+    shutil.copy(run.checkpoint, copied)
+    outputs = []
+    for name in ("defective", "good"):
+        done = cli("predict", "--model", "Ear", "--data", surfaces / name, "--ckpt_path", copied, cwd=tmp_path)
+        outputs.append(done.stdout + done.stderr)
+        assert said(outputs[-1])["Checkpoint"] == copied
+    found = said(outputs[0])
+    assert f"Scores (earlier ones were replaced): {found['Scores']}" in outputs[1]
+    assert f"Pictures (beside earlier ones): {found['Pictures']}" in outputs[1]

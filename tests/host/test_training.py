@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from anomalib.callbacks import ModelCheckpoint
-from anomalib.data import Folder
+from anomalib.data import AnomalibDataset, Folder
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -31,6 +32,7 @@ from lightning.pytorch.callbacks import (
 )
 from PIL import Image
 from test_lightning_model import TINY, folder
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, IterableDataset, SequentialSampler
 from torchvision.transforms.v2 import GaussianNoise
 
 from anomalib_ear import Ear
@@ -395,6 +397,138 @@ class TestTwice:
         before = scores(model)
         engine.fit(model, datamodule=folder(surfaces))
         assert torch.equal(scores(model), before)
+
+
+class TestData:
+    """What comes from elsewhere than a datamodule, or is split otherwise."""
+
+    @pytest.fixture
+    def images(self, surfaces: Path) -> AnomalibDataset:
+        """Return the good training images."""
+        data = folder(surfaces)
+        data.setup()
+        return data.train_data
+
+    def test_a_loader_may_have_its_own_batches(self, images: AnomalibDataset, tmp_path: Path) -> None:
+        """Such a loader has no batch size."""
+        batches = BatchSampler(SequentialSampler(images), 4, drop_last=False)
+        model = Ear(**FEATURES)
+        Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+            model, train_dataloaders=DataLoader(images, batch_sampler=batches, collate_fn=images.collate_fn)
+        )
+        assert model.model.is_calibration_current
+
+    def test_images_without_a_number_are_refused(self, images: AnomalibDataset, tmp_path: Path) -> None:
+        """Before the first step, since all of them calibrate at the end."""
+
+        class Endless(IterableDataset):
+            def __iter__(self) -> Iterator[object]:
+                return iter([images[0]] * 8)
+
+        loader = DataLoader(Endless(), batch_size=4, collate_fn=images.collate_fn)
+        with pytest.raises(TypeError, match=r"train_dataloaders .* with a length"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+                Ear(**FEATURES), train_dataloaders=loader
+            )
+
+    def test_defective_ones_are_refused(self, images: AnomalibDataset, surfaces: Path, tmp_path: Path) -> None:
+        """What is learned from would not be found."""
+        data = folder(surfaces)
+        data.setup()
+        loader = DataLoader(ConcatDataset([data.test_data, images]), batch_size=4, collate_fn=images.collate_fn)
+        with pytest.raises(ValueError, match=r"defective/020\.png is labelled defective"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+                Ear(**FEATURES), train_dataloaders=loader
+            )
+
+    @pytest.mark.parametrize("mode", ["none", "same_as_test"])
+    def test_what_a_split_means_is_said(
+        self, surfaces: Path, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Without validation images there is no threshold, and that of the test's images flatters."""
+        data = Folder(
+            name="surface", root=surfaces, normal_dir="good", abnormal_dir="defective", val_split_mode=mode,
+            train_batch_size=4, num_workers=0,
+        )  # fmt: skip
+        model = Ear(**FEATURES)
+        Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).train(model, datamodule=data)
+        assert model.post_processor.image_threshold.isnan() == (mode == "none")
+        said = {"none": "Nothing was validated", "same_as_test": "flatters the model"}
+        assert any(said[mode] in message for message in caplog.messages)
+        if mode == "none":
+            with pytest.raises(ValueError, match="no validation images"):
+                Engine(default_root_dir=tmp_path, accelerator="cpu").validate(model, datamodule=data)
+
+
+class TestResume:
+    """A training goes on from a checkpoint of two epochs of four."""
+
+    @pytest.fixture(scope="class")
+    def half(self, surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Return the checkpoint."""
+        root = tmp_path_factory.mktemp("half")
+        fit(Ear(**FEATURES), surfaces, root, max_epochs=4, callbacks=[StopAfter(2)])
+        return next(root.rglob("model.ckpt"))
+
+    @pytest.mark.parametrize(
+        ("batch", "trainer"),
+        [(2, {}), (8, {}), (4, {"accumulate_grad_batches": 2})],
+        ids=["smaller batches", "larger batches", "accumulated"],
+    )
+    def test_the_learning_rate_goes_on_by_epochs(
+        self, surfaces: Path, half: Path, tmp_path: Path, batch: int, trainer: dict
+    ) -> None:
+        """Steps of another size leave the rate of an epoch as it is: from the middle of its fall to nothing."""
+        data, rates = folder(surfaces), Rates()
+        data.train_batch_size = batch
+        engine = Engine(
+            default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, max_epochs=4, callbacks=[rates],
+            **trainer,
+        )  # fmt: skip
+        engine.fit(Ear(**FEATURES), datamodule=data, ckpt_path=half)
+        assert rates.seen[0] == pytest.approx(2e-3 * one_cycle(0.5, 0), rel=0.4)
+        assert rates.seen[-1] < 2e-4
+
+    def test_what_was_trained_is_tested(self, surfaces: Path, half: Path, tmp_path: Path) -> None:
+        """Figures, scores and the model in memory are those of the new checkpoint."""
+        model = Ear(**FEATURES)
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, max_epochs=4)
+        engine.train(model, datamodule=folder(surfaces), ckpt_path=half)
+        new, old = (Ear.load_from_checkpoint(path) for path in (engine.best_model_path, half))
+        assert Path(engine.best_model_path).is_relative_to(tmp_path)
+        assert torch.equal(scores(model), scores(new))
+        assert not torch.equal(scores(model), scores(old))
+
+    def test_a_complete_one_is_refused(self, surfaces: Path, half: Path, tmp_path: Path) -> None:
+        """There is nothing to do for as many epochs as it has: the error says how to go on."""
+        with pytest.raises(ValueError, match=r"complete, with 2 epochs.*max_epochs"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2).fit(
+                Ear(**FEATURES), datamodule=folder(surfaces), ckpt_path=half
+            )
+
+
+class StopAfter(Callback):
+    """Stop training after some epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask the trainer to stop."""
+        del pl_module
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+class Rates(Callback):
+    """Note the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: object) -> None:
+        """Note one."""
+        del trainer, pl_module
+        self.seen.append(optimizer.param_groups[0]["lr"])
 
 
 class TestPrecision:

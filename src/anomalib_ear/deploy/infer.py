@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Literal, cast
 
 import jsonargparse
 from tqdm import tqdm
@@ -215,7 +215,8 @@ class _Inspection:
         The row and the pictures of one that cannot be read stay: nobody knows that it has changed.
         """
         names = {as_text(name): name for name in files}
-        digests = {row[0]: row[COLUMNS.index("sha256")] for row in self.table.rows()}
+        rows = {row[0]: row for row in self.table.rows()}
+        digests = {text: row[COLUMNS.index("sha256")] for text, row in rows.items()}
         scored = {names[text]: digest for text, digest in digests.items() if text in names}
         changed = self.line.changed(files, scored)
         again = [name for name, error in changed.items() if error is None]
@@ -223,6 +224,8 @@ class _Inspection:
             self.line.remove_pictures(name)
         self.table.drop({as_text(name) for name in again})
         self._failures += [_not_scored(files[name], error) for name, error in changed.items() if error is not None]
+        label = COLUMNS.index("label")
+        self._counts.update(cast("Label", rows[as_text(name)][label]) for name in scored.keys() - changed.keys())
         skipped, others = len(scored) - len(changed), len(digests) - len(scored)
         say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
         if others:

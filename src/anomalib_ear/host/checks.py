@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataset, Folder
+from anomalib.data import AnomalibDataModule, AnomalibDataset, Folder
 from anomalib.data.errors import MisMatchError
-from anomalib.data.utils import LabelName
+from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.data.utils.path import resolve_path
 from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.transforms.v2 import Resize, Transform
@@ -75,12 +75,35 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
         squashed = [sizes[path] for path in trained]
         _warn_of_squashing(squashed, size, getattr(datamodule, "train_augmentations", None))
     _warn_of_augmentations(datamodule)
+    _warn_of_test_images(datamodule)
     _warn_of_darkness(trained)
     _warn_of_strange_masks(masks)
     if isinstance(datamodule, Folder):
         _warn_of_other_files(datamodule)
         if datamodule.mask_dir is None:
             _warn_of_masks(datamodule)
+
+
+def do_without_validation(datamodule: Any, *, is_asked: bool) -> None:  # noqa: ANN401  anybody's
+    """Let a datamodule that splits off no validation images give none; anomalib's fail.
+
+    Args:
+        datamodule: Any datamodule that is set up.
+        is_asked: Whether it is to give validation images.
+
+    Raises:
+        ValueError: If it is to give some, and has none.
+    """
+    if not isinstance(datamodule, AnomalibDataModule) or hasattr(datamodule, "val_data"):
+        return
+    if is_asked:
+        msg = f"there are no validation images: val_split_mode is '{datamodule.val_split_mode.value}'."
+        raise ValueError(msg)
+    datamodule.val_dataloader = _no_loaders  # type: ignore[method-assign]
+
+
+def _no_loaders() -> list[Any]:
+    return []
 
 
 def trained_sizes(datamodule: Any, transform: Transform | None) -> TrainedSizes | None:  # noqa: ANN401  anybody's
@@ -251,7 +274,8 @@ def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Trans
         return
     ordered = sorted(sizes, key=lambda size: size[1] / size[0])
     usual = ordered[len(ordered) // 2]
-    if augmentations is None and max(distortion(size, usual) for size in (ordered[0], ordered[-1])) > _TOLERANCE:
+    varied = max(distortion(size, usual) for size in (ordered[0], ordered[-1])) > _TOLERANCE
+    if augmentations is None and varied:
         logger.warning(
             "Photographs differ in shape, %d x %d to %d x %d pixels (height x width). All are squashed to %d x %d.",
             *(*ordered[0], *ordered[-1], *image_size),
@@ -260,8 +284,9 @@ def _warn_of_squashing(sizes: list[Size], image_size: Size, augmentations: Trans
     advised = advise_size(cropped, math.prod(image_size))
     if distortion(cropped, image_size) > max(_TOLERANCE, distortion(cropped, advised)):
         logger.warning(
-            "Photographs of %d x %d pixels (height x width) are squashed to %d x %d. "
+            "%s of %d x %d pixels (height x width) are squashed to %d x %d. "
             "--model.image_size '[%d,%d]' keeps their shape.",
+            "Most photographs, like those" if varied else "Photographs",
             *(*cropped, *image_size, *advised),
         )
 
@@ -295,6 +320,15 @@ def advise_size(photograph: Size, area: int) -> Size:
     if not near:
         return min(candidates, key=lambda size: distortion(photograph, size))
     return min(near, key=lambda size: abs(math.log(math.prod(size) / wanted)))
+
+
+def _warn_of_test_images(datamodule: Any) -> None:  # noqa: ANN401  anybody's
+    """Say so if the images for validation are those of the test."""
+    if getattr(datamodule, "val_split_mode", None) == ValSplitMode.SAME_AS_TEST:
+        logger.warning(
+            "val_split_mode same_as_test takes thresholds from the test images: what is found at them flatters the "
+            "model. from_train takes good images of training instead."
+        )
 
 
 def _warn_of_masks(datamodule: Folder) -> None:

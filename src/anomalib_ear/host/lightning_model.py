@@ -46,12 +46,22 @@ from anomalib_ear.host.checkpoints import (
     refuse_other_processors,
     trained_arguments,
 )
-from anomalib_ear.host.checks import check_datamodule, check_photographs, trained_sizes
+from anomalib_ear.host.checks import check_datamodule, check_photographs, do_without_validation, trained_sizes
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import share_run_folder
 from anomalib_ear.host.report import ReportCallback
-from anomalib_ear.host.training import TrainingCallback, check_trainer, limit_epochs, may_be_kept, one_cycle, progress
+from anomalib_ear.host.training import (
+    Start,
+    TrainingCallback,
+    check_trainer,
+    epochs_done,
+    insist_on_good,
+    limit_epochs,
+    may_be_kept,
+    one_cycle,
+    progress,
+)
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
 from anomalib_ear.method.model import EarModel, build_model
@@ -62,6 +72,8 @@ __all__ = ["Ear"]
 
 logger = logging.getLogger(__name__)
 
+# Key in a checkpoint, of how many epochs were done.
+_EPOCHS = "anomalib_ear_epochs"
 # Arguments that the network is built from.
 _METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels", "variation")
 
@@ -163,6 +175,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self._has_weights = False
         self._is_resumed = False
         self._first_epoch = 0
+        self.start = Start()
         self._seeded_epoch: int | None = None
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
@@ -202,6 +215,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if limit_epochs(trainer):
             logger.info("Training for %d epochs; --trainer.max_epochs sets another number.", trainer.max_epochs)
         self._is_resumed, self._first_epoch, self._seeded_epoch = False, trainer.current_epoch, None
+        self.start = Start(trainer.global_step)
         attention = self.model.space.attention_name
         if not self._has_weights and attention is not None and attention not in DINO:
             load_attention(attention)
@@ -214,6 +228,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Check the data before any of it is worked on."""
         transform = getattr(self.pre_processor, "transform", None) if stage == "fit" else None
         datamodule = getattr(self.trainer, "datamodule", None)
+        do_without_validation(datamodule, is_asked=stage == "validate")
         check_datamodule(datamodule, transform)
         if stage == "fit":
             self.train()  # somebody may have put it into evaluation mode
@@ -222,8 +237,13 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         evaluate_once(self.trainer)
 
     def training_step(self, batch: ImageBatch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:  # noqa: ANN401  # the host's
-        """Recover a batch of defect-free images and compare."""
+        """Recover a batch of defect-free images and compare.
+
+        Raises:
+            ValueError: If one is labelled defective.
+        """
         del args, kwargs
+        insist_on_good(batch)
         image = cast("Tensor", batch.image)
         self.model.keep_for_calibration(image)
         recovery = self.model(image)
@@ -288,6 +308,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
         super().on_save_checkpoint(checkpoint)
         note(self.post_processor, checkpoint)
+        checkpoint[_EPOCHS] = epochs_done(self.trainer, self.trainer.global_step, self.start)
         self.training_data.note(self._trainer)
         self.training_data.save(checkpoint)
         if self.calibrate(full=may_be_kept(self.trainer) or not self.trainer.is_last_batch):
@@ -303,7 +324,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         loader = cast("DataLoader[Any]", self.trainer.train_dataloader)
         transform = self.pre_processor.transform if isinstance(self.pre_processor, PreProcessor) else None
         for batch in DataLoader(
-            images, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+            images, loader.batch_size or 1, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         ):
             image = batch.image.to(self.device)
             yield transform(image) if transform else image
@@ -341,6 +362,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self._has_weights = True
         self._is_resumed = checkpoint["global_step"] > 0  # not what a callback saved before its trials
         self._first_epoch, self._seeded_epoch = checkpoint["epoch"] + self._is_resumed, None
+        if is_fitting:
+            self.start = Start(checkpoint["global_step"], checkpoint.get(_EPOCHS), is_of_checkpoint=self._is_resumed)
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is not None:
             # It took over the resize of the model that the command line built, before the checkpoint was read.
@@ -391,7 +414,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self._seed(self._first_epoch)  # the schedule's first step draws the first epoch's order
         optimizer = torch.optim.AdamW(self.model.unet.parameters(), lr=self.hparams["learning_rate"], weight_decay=1e-4)
         # Asked anew at each step, since a callback may change the number of steps.
-        schedule = LambdaLR(optimizer, lambda step: one_cycle(progress(self.trainer, step), step))
+        schedule = LambdaLR(optimizer, lambda step: one_cycle(progress(self.trainer, step, self.start), step))
         if not self._has_weights:
             self.model.space.load_pretrained()
             self._has_weights = True

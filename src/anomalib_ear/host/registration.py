@@ -36,6 +36,7 @@ def register() -> None:
         import_module("anomalib_ear.data.reading").replace_readers()
     if engine := _loaded("anomalib.engine"):
         _heed_arguments_in_export(engine.Engine)
+        _test_what_was_trained(engine.Engine)
 
 
 def _loaded(name: str) -> ModuleType | None:
@@ -74,6 +75,29 @@ def _heed_arguments_in_export(kind: type[Engine]) -> None:
 
     export.heeds_arguments = True  # type: ignore[attr-defined]
     kind.export = export  # type: ignore[method-assign,assignment]
+
+
+def _test_what_was_trained(kind: type[Engine]) -> None:
+    """Let a training of an Ear that goes on from a checkpoint be tested by what it gave.
+
+    ``Engine.train`` loads the checkpoint again before it tests: figures and the model in memory are then the old one's.
+    """
+    host = kind.train
+    if hasattr(host, "tests_what_was_trained"):
+        return
+
+    @functools.wraps(host)
+    def train(*args: Any, **kwargs: Any) -> object:  # noqa: ANN401  # the host's
+        call = inspect.signature(host).bind(*args, **kwargs).arguments
+        model = call["model"]
+        if not (call.get("ckpt_path") and isinstance(model, import_module("anomalib_ear.host.lightning_model").Ear)):
+            return host(*args, **kwargs)
+        engine, loaders = call.pop("self"), call.pop("test_dataloaders", None)
+        engine.fit(**call)
+        return engine.trainer.test(model, loaders, datamodule=call.get("datamodule"))
+
+    train.tests_what_was_trained = True  # type: ignore[attr-defined]
+    kind.train = train  # type: ignore[method-assign,assignment]
 
 
 def share_run_folder() -> None:

@@ -33,17 +33,21 @@ logger = logging.getLogger(__name__)
 class ReportCallback(Callback):
     """Write ``scores.csv`` into the folder of a test or prediction, and say where the files of a run are.
 
-    The table has the columns of the line's. A second run in the same folder replaces it, as it does the pictures.
+    The table has the columns of the line's. A second run in the same folder replaces it, and pictures of the same name;
+    pictures of other photographs stay. Both are said.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._rows: list[tuple[str, ...]] = []
+        self._has_earlier_pictures = False
 
     def setup(self, trainer: Trainer, pl_module: Ear, stage: str) -> None:  # type: ignore[override]
         """Begin a table."""
-        del trainer, pl_module, stage
+        del stage
         self._rows.clear()
+        folder = _pictures(trainer, pl_module)
+        self._has_earlier_pictures = folder is not None and folder.is_dir() and any(folder.iterdir())
 
     def on_train_end(self, trainer: Trainer, pl_module: Ear) -> None:  # type: ignore[override]
         """Say so if calibration could not hold all training images."""
@@ -73,7 +77,8 @@ class ReportCallback(Callback):
         threshold = _threshold(pl_module.post_processor)
         for index, (path, score) in enumerate(zip(paths, scores.flatten().tolist(), strict=True)):
             label = "" if labels is None else ("defective" if labels[index] else "good")
-            self._rows.append(as_row(Path(path), raw_score(score, threshold), score, label, sha256(Path(path))))
+            digest = sha256(Path(path)) if Path(path).is_file() else ""  # loaders may name what is no file
+            self._rows.append(as_row(Path(path), raw_score(score, threshold), score, label, digest))
 
     def on_predict_batch_end(  # type: ignore[override]
         self,
@@ -94,28 +99,41 @@ class ReportCallback(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: Ear, stage: str) -> None:  # type: ignore[override]
         """Write the table, and say where what is."""
-        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        # The best of a training stands in its checkpoints, too, whatever became of that file.
+        trained = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        checkpoint = trained if stage == "fit" else trainer.ckpt_path or trained
         said = [f"Checkpoint: {Path(checkpoint).resolve()}"] if checkpoint else []
         rows = _of_all_processes(self._rows, trainer.world_size) if stage in {"test", "predict"} else []
         if rows and trainer.is_global_zero:
-            table = _write(rows, trainer)
-            said.append(f"Scores: {table}")
+            is_replaced = _table(trainer).exists()
+            said.append(f"Scores{' (earlier ones were replaced)' if is_replaced else ''}: {_write(rows, trainer)}")
             counts = Counter(row[COLUMNS.index("label")] for row in rows)
             if "" not in counts:
                 said.insert(0, f"{counts['good']} good, {counts['defective']} defective.")
-            visualizer = getattr(pl_module, "visualizer", None)
-            if isinstance(visualizer, ImageVisualizer):
-                said.append(f"Pictures: {Path(visualizer.output_dir or table.parent / 'images').resolve()}")
+            if (folder := _pictures(trainer, pl_module)) is not None:
+                said.append(f"Pictures{' (beside earlier ones)' if self._has_earlier_pictures else ''}: {folder}")
         if said and stage in {"fit", "test", "predict"} and trainer.is_global_zero:
             logger.info("\n".join(said))
 
 
+def _table(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir).resolve() / "scores.csv"
+
+
+def _pictures(trainer: Trainer, model: Ear) -> Path | None:
+    """Return the folder of the pictures, if there are any."""
+    visualizer = getattr(model, "visualizer", None)
+    if not isinstance(visualizer, ImageVisualizer):
+        return None
+    return Path(visualizer.output_dir or _table(trainer).with_name("images")).resolve()
+
+
 def _write(rows: list[tuple[str, ...]], trainer: Trainer) -> Path:
     """Write the table of a run; returns its path."""
-    folder = Path(trainer.default_root_dir).resolve()
-    folder.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
-    replace(folder / "scores.csv", encode([COLUMNS, *rows]))
-    return folder / "scores.csv"
+    path = _table(trainer)
+    path.parent.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
+    replace(path, encode([COLUMNS, *rows]))
+    return path
 
 
 def _of_all_processes(rows: list[tuple[str, ...]], world_size: int) -> list[tuple[str, ...]]:

@@ -5,9 +5,11 @@
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from anomalib.data import ImageBatch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     EarlyStopping,
@@ -49,7 +51,14 @@ class TrainingCallback(Callback):
         self._validated_step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Begin with the statistics of these images, and with the learning rate that was found or given since."""
+        """Begin with the statistics of these images, and with the learning rate that was found or given since.
+
+        Raises:
+            TypeError: If it is not known how many images there are.
+        """
+        if not isinstance(getattr(trainer.train_dataloader, "dataset", None), Sized):
+            msg = "train_dataloaders must be one DataLoader of a data set with a length: all of it calibrates Ear."
+            raise TypeError(msg)
         self._every_n_epochs, self._validated_step = trainer.check_val_every_n_epoch, -1
         pl_module.begin()
 
@@ -92,13 +101,23 @@ class TrainingCallback(Callback):
         _warn_without_threshold(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Say so if there was nothing to learn in."""
-        del pl_module
-        if trainer.global_step <= 1:  # the first step's learning rate is 0
+        """Say so if there was nothing to learn in.
+
+        Raises:
+            ValueError: If a checkpoint was given whose training is complete.
+        """
+        steps = trainer.global_step - pl_module.start.steps
+        if not steps and pl_module.start.is_of_checkpoint:
+            msg = (
+                f"the training of the checkpoint is complete, with {trainer.current_epoch} epochs and "
+                f"{trainer.global_step} steps: give a larger --trainer.max_epochs (or max_steps) to go on, or test it."
+            )
+            raise ValueError(msg)
+        if trainer.global_step <= 1 or not steps:  # the first step's learning rate is 0
             logger.warning(
                 "Nothing was learned: the training had %d steps. Give more epochs or photographs, or let "
                 "accumulate_grad_batches be smaller.",
-                trainer.global_step,
+                steps,
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
@@ -175,6 +194,20 @@ def check_trainer(trainer: Trainer) -> None:
         raise ValueError(msg)
 
 
+def insist_on_good(batch: ImageBatch) -> None:
+    """Refuse training images that are labelled defective: what is learned from would not be found.
+
+    Raises:
+        ValueError: If there is one; names it where it has a path.
+    """
+    labels = batch.gt_label
+    if labels is not None and labels.any():
+        index = int(labels.flatten().nonzero()[0])
+        which = batch.image_path[index] if batch.image_path else "an image"
+        msg = f"{which} is labelled defective: Ear trains on good images only."
+        raise ValueError(msg)
+
+
 def may_be_kept(trainer: Trainer) -> bool:
     """Tell whether what the present epoch leaves may be the trained model.
 
@@ -199,20 +232,54 @@ def limit_epochs(trainer: Trainer) -> bool:
     return True
 
 
-def progress(trainer: Trainer, step: int) -> float | None:
-    """Return how much of a training is done, in [0, 1] or beyond: by steps or by time, whichever is more.
+class Start(NamedTuple):
+    """Where a training begins.
+
+    Attributes:
+        steps: Steps that were taken before.
+        epochs: How many epochs, and parts of one, those were; ``None`` where that is not known.
+        is_of_checkpoint: Whether a checkpoint says so, rather than the trainer.
+    """
+
+    steps: int = 0
+    epochs: float | None = None
+    is_of_checkpoint: bool = False
+
+
+def epochs_done(trainer: Trainer, step: int, start: Start) -> float | None:
+    """Return how many epochs are done, whatever the number of steps in an epoch was before.
 
     Args:
         trainer: Runs the training.
-        step: Number of steps that were taken.
+        step: Number of steps that were taken, also before.
+        start: Where the training began. Without its epochs they had as many steps as those of now.
+
+    Returns:
+        ``None`` where the length of an epoch is not known.
+    """
+    if not 0 < trainer.num_training_batches < math.inf:
+        return None
+    steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return step / steps if start.epochs is None else start.epochs + (step - start.steps) / steps
+
+
+def progress(trainer: Trainer, step: int, start: Start) -> float | None:
+    """Return how much of a training is done, in [0, 1] or beyond: by epochs, steps or time, whichever is most.
+
+    Args:
+        trainer: Runs the training.
+        step: Number of steps that were taken, also before.
+        start: Where the training began.
 
     Returns:
         ``None`` where the training has no known end.
     """
-    steps = trainer.estimated_stepping_batches
-    by_steps = step / steps if 0 < steps < math.inf else None
-    shares = [share for share in (by_steps, _time_share(trainer)) if share is not None]
-    return max(shares, default=None)
+    _ = trainer.estimated_stepping_batches  # counts the batches where that was not done yet
+    shares = [_time_share(trainer), step / trainer.max_steps if trainer.max_steps > 0 else None]
+    epochs = epochs_done(trainer, step, start)
+    if epochs is not None and trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        shares.append(epochs / max(trainer.max_epochs, 1))
+    return max((share for share in shares if share is not None), default=None)
 
 
 def one_cycle(done: float | None, step: int) -> float:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from anomalib_ear.method.model import EarModel
 
+logger = logging.getLogger(__name__)
+
 # Length in pixels of a panel's longer side.
 PANEL_SIZE = 256
 TITLE_SIZE = 13
@@ -52,6 +55,7 @@ class EarVisualizer(ImageVisualizer):
     def __init__(self, output_dir: str | Path | None = None) -> None:
         super().__init__(output_dir=output_dir)
         self._written: dict[Path, Path] = {}  # the image of each picture of this run
+        self._has_said = False
 
     def on_test_start(self, *args: Any) -> None:  # noqa: ANN401  # Lightning's
         """Begin a run."""
@@ -74,10 +78,15 @@ class EarVisualizer(ImageVisualizer):
     ) -> None:
         """Write the pictures of a batch."""
         del outputs, batch_idx, dataloader_idx
+        if batch.image_path is None:
+            if not self._has_said:
+                logger.warning("No pictures: the images come without image_path.")
+            self._has_said = True
+            return
         output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         datamodule = getattr(trainer, "datamodule", None)
         pictures = draw(cast("EarModel", pl_module.model), batch, thresholds(pl_module.post_processor)["pixel"])
-        for index, (path, panels) in enumerate(zip(batch.image_path or [], pictures, strict=True)):
+        for index, (path, panels) in enumerate(zip(batch.image_path, pictures, strict=True)):
             picture = create_image_grid(list(panels.values()), nrow=len(panels))
             picture = with_verdict(picture, batch, index, pl_module.post_processor)
             filename = generate_output_filename(
