@@ -31,8 +31,8 @@ _WHITE_8 = np.iinfo(np.uint8).max
 _WHITE_16 = np.iinfo(np.uint16).max
 _WHITE_12 = 2**12 - 1
 # Tags of TIFF.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 277, 284, 338, 339
-_WHITE_IS_ZERO, _SIGNED, _SEPARATE, _ALPHA = 0, 2, 2, (1, 2)
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES, _PLANES, _SAMPLE_FORMAT = 258, 262, 277, 284, 339
+_WHITE_IS_ZERO, _SIGNED, _SEPARATE, _GREYS, _COLOURS = 0, 2, 2, {0, 1}, 3
 # What turns a picture upright, by its EXIF orientation. Pillow's own function also writes the EXIF data anew, which
 # fails where another tag of these is odd.
 _TURNS = {
@@ -151,16 +151,15 @@ def check_range(image: ImageFile) -> None:
 
 
 def check_depth(image: ImageFile) -> None:
-    """Refuse colours of more than 8 bits where Pillow would lose some of these, and bands that it would leave out.
+    """Refuse colours of more than 8 bits where Pillow would lose some, and bands where it would take the first alone.
 
     Raises:
         RefusedError: If it is refused.
     """
-    if isinstance(image, TiffImageFile):
-        bands, others = image.tag_v2.get(_SAMPLES, 1), np.atleast_1d(image.tag_v2.get(_EXTRA_SAMPLES, ()))
-        if len(image.getbands()) < bands - np.isin(others, _ALPHA).sum():
-            msg = f"holds {bands} bands per pixel, of which some would be lost: {REMEDY}"
-            raise RefusedError(msg)
+    bands, is_grey = _tag(image, _SAMPLES) or 1, _tag(image, _PHOTOMETRIC) in _GREYS
+    if is_grey and bands >= _COLOURS > len(image.getbands()):
+        msg = f"holds {bands} bands of grey, of which the first alone would be read: save it in colour."
+        raise RefusedError(msg)
     if is_deep(image) and _tag(image, _PLANES) == _SEPARATE:
         msg = f"holds more than 8 bits per colour in separate planes, which would lose some: {REMEDY}"
         raise RefusedError(msg)

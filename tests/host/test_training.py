@@ -441,6 +441,21 @@ class TestData:
                 Ear(**FEATURES), train_dataloaders=loader
             )
 
+    def test_a_datamodule_s_own_validation_images_are_used(self, surfaces: Path, tmp_path: Path) -> None:
+        """It may give a loader without splitting any off."""
+
+        class Own(Folder):
+            def val_dataloader(self) -> DataLoader:
+                return self.test_dataloader()
+
+        data = Own(
+            name="surface", root=surfaces, normal_dir="good", abnormal_dir="defective", val_split_mode="none",
+            train_batch_size=4, num_workers=0,
+        )  # fmt: skip
+        model = Ear(**FEATURES)
+        Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(model, datamodule=data)
+        assert not model.post_processor.image_threshold.isnan()
+
     @pytest.mark.parametrize("mode", ["none", "same_as_test"])
     def test_what_a_split_means_is_said(
         self, surfaces: Path, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
@@ -499,12 +514,27 @@ class TestResume:
         assert torch.equal(scores(model), scores(new))
         assert not torch.equal(scores(model), scores(old))
 
-    def test_a_complete_one_is_refused(self, surfaces: Path, half: Path, tmp_path: Path) -> None:
-        """There is nothing to do for as many epochs as it has: the error says how to go on."""
-        with pytest.raises(ValueError, match=r"complete, with 2 epochs.*max_epochs"):
-            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2).fit(
-                Ear(**FEATURES), datamodule=folder(surfaces), ckpt_path=half
-            )
+    def test_a_complete_one_says_so(
+        self, surfaces: Path, half: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """There is nothing to do for as many epochs as it has: the warning says how to go on."""
+        Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2).fit(
+            Ear(**FEATURES), datamodule=folder(surfaces), ckpt_path=half
+        )
+        assert any(re.search("complete after 2 epochs.*max_epochs", message) for message in caplog.messages)
+
+    def test_it_may_go_on_within_an_epoch(self, surfaces: Path, tmp_path: Path) -> None:
+        """With other batches than before: the rate falls to nothing at the end, and not before."""
+        kept = ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=3, save_top_k=-1)
+        data = folder(surfaces)
+        data.train_batch_size = 2
+        half = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2, callbacks=[kept])
+        half.fit(Ear(**FEATURES), datamodule=data)
+        data, rates = folder(surfaces), Rates()
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2, callbacks=[rates])
+        engine.fit(Ear(**FEATURES), datamodule=data, ckpt_path=tmp_path / "step=3.ckpt")
+        assert min(rates.seen[:-1]) > rates.seen[-1] >= 0
+        assert rates.seen[-1] < 2e-4
 
 
 class StopAfter(Callback):

@@ -30,7 +30,7 @@ from anomalib_ear.deploy.model_file import digest
 from anomalib_ear.deploy.photographs import Found, as_one_line, as_text, find, root_of
 from anomalib_ear.deploy.pictures import CannotWriteError
 from anomalib_ear.deploy.runtime import DeployedModel, Label
-from anomalib_ear.deploy.scores import COLUMNS, ScoreTable, as_row
+from anomalib_ear.deploy.scores import COLUMNS, LINE_COLUMNS, ScoreTable, as_row
 from anomalib_ear.deploy.sizes import DOUBTFUL
 from anomalib_ear.deploy.threads import in_order
 from anomalib_ear.deploy.threshold import check_threshold
@@ -144,7 +144,7 @@ class _Inspection:
         self._tried_again: set[Path] = set()
         self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
-        self._num_doubtful = 0
+        self._num_doubtful = self._num_kept_doubtful = 0
         if math.isnan(line.model.trained_threshold):
             say("The model notes no threshold: its scores are taken as normalised, with the trained threshold at 0.5.")
         if not self._drift.is_on:
@@ -224,8 +224,9 @@ class _Inspection:
             self.line.remove_pictures(name)
         self.table.drop({as_text(name) for name in again})
         self._failures += [_not_scored(files[name], error) for name, error in changed.items() if error is not None]
-        label = COLUMNS.index("label")
-        self._counts.update(cast("Label", rows[as_text(name)][label]) for name in scored.keys() - changed.keys())
+        kept = [rows[as_text(name)] for name in scored.keys() - changed.keys()]
+        self._counts.update(cast("Label", row[COLUMNS.index("label")]) for row in kept)
+        self._num_kept_doubtful = sum(bool(row[LINE_COLUMNS.index("doubt")]) for row in kept)
         skipped, others = len(scored) - len(changed), len(digests) - len(scored)
         say(f"Resumed: {skipped} skipped, scored before; {len(again)} scored again, changed or without pictures.")
         if others:
@@ -256,8 +257,8 @@ class _Inspection:
         """Say how it went."""
         good, defective = self._counts["good"], self._counts["defective"]
         say(f"{good} good, {defective} defective, {self.num_failed} not scored. Scores: {self.table.path}")
-        if self._num_doubtful:
-            say(f"{self._num_doubtful} {DOUBTFUL}")
+        if num_doubtful := self._num_doubtful + self._num_kept_doubtful:
+            say(f"{num_doubtful} {DOUBTFUL}")
         if self.line.heat_maps and self._counts:
             say(f"Pictures: {self.line.output / 'heat_maps'}")
         for text in self._failures:

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -94,16 +95,17 @@ def do_without_validation(datamodule: Any, *, is_asked: bool) -> None:  # noqa: 
     Raises:
         ValueError: If it is to give some, and has none.
     """
-    if not isinstance(datamodule, AnomalibDataModule) or hasattr(datamodule, "val_data"):
+    is_the_host_s = getattr(type(datamodule), "val_dataloader", None) is AnomalibDataModule.val_dataloader
+    if not is_the_host_s or hasattr(datamodule, "val_data"):
         return
     if is_asked:
         msg = f"there are no validation images: val_split_mode is '{datamodule.val_split_mode.value}'."
         raise ValueError(msg)
-    datamodule.val_dataloader = _no_loaders  # type: ignore[method-assign]
+    datamodule.val_dataloader = MethodType(_validation, datamodule)
 
 
-def _no_loaders() -> list[Any]:
-    return []
+def _validation(datamodule: AnomalibDataModule) -> Any:  # noqa: ANN401  the host's
+    return AnomalibDataModule.val_dataloader(datamodule) if hasattr(datamodule, "val_data") else []
 
 
 def trained_sizes(datamodule: Any, transform: Transform | None) -> TrainedSizes | None:  # noqa: ANN401  anybody's

@@ -55,7 +55,6 @@ from anomalib_ear.host.training import (
     Start,
     TrainingCallback,
     check_trainer,
-    epochs_done,
     insist_on_good,
     limit_epochs,
     may_be_kept,
@@ -72,8 +71,6 @@ __all__ = ["Ear"]
 
 logger = logging.getLogger(__name__)
 
-# Key in a checkpoint, of how many epochs were done.
-_EPOCHS = "anomalib_ear_epochs"
 # Arguments that the network is built from.
 _METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels", "variation")
 
@@ -308,7 +305,6 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Calibrate what is saved; the weights in the checkpoint were collected before this is called."""
         super().on_save_checkpoint(checkpoint)
         note(self.post_processor, checkpoint)
-        checkpoint[_EPOCHS] = epochs_done(self.trainer, self.trainer.global_step, self.start)
         self.training_data.note(self._trainer)
         self.training_data.save(checkpoint)
         if self.calibrate(full=may_be_kept(self.trainer) or not self.trainer.is_last_batch):
@@ -363,7 +359,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self._is_resumed = checkpoint["global_step"] > 0  # not what a callback saved before its trials
         self._first_epoch, self._seeded_epoch = checkpoint["epoch"] + self._is_resumed, None
         if is_fitting:
-            self.start = Start(checkpoint["global_step"], checkpoint.get(_EPOCHS), is_of_checkpoint=self._is_resumed)
+            self.start = Start(checkpoint["global_step"])
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is not None:
             # It took over the resize of the model that the command line built, before the checkpoint was read.

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import IterableDataset
 
 from anomalib_ear.host.checks import check_photographs
 from anomalib_ear.method.calibration import DIVERGED
@@ -56,10 +57,15 @@ class TrainingCallback(Callback):
         Raises:
             TypeError: If it is not known how many images there are.
         """
-        if not isinstance(getattr(trainer.train_dataloader, "dataset", None), Sized):
-            msg = "train_dataloaders must be one DataLoader of a data set with a length: all of it calibrates Ear."
+        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        if not isinstance(dataset, Sized) or isinstance(dataset, IterableDataset):
+            msg = (
+                "train_dataloaders must be one DataLoader of a data set with a length, not of an iterable one: all of "
+                "it calibrates Ear."
+            )
             raise TypeError(msg)
         self._every_n_epochs, self._validated_step = trainer.check_val_every_n_epoch, -1
+        pl_module.start = Start.of(trainer)
         pl_module.begin()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
@@ -101,23 +107,20 @@ class TrainingCallback(Callback):
         _warn_without_threshold(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
-        """Say so if there was nothing to learn in.
-
-        Raises:
-            ValueError: If a checkpoint was given whose training is complete.
-        """
-        steps = trainer.global_step - pl_module.start.steps
-        if not steps and pl_module.start.is_of_checkpoint:
-            msg = (
-                f"the training of the checkpoint is complete, with {trainer.current_epoch} epochs and "
-                f"{trainer.global_step} steps: give a larger --trainer.max_epochs (or max_steps) to go on, or test it."
+        """Say so if there was nothing to learn in."""
+        before = pl_module.start.steps
+        if before and trainer.global_step == before:
+            logger.warning(
+                "Nothing was learned: the training was complete after %d epochs and %d steps. Give a larger "
+                "--trainer.max_epochs, max_steps or max_time to go on.",
+                trainer.current_epoch,
+                before,
             )
-            raise ValueError(msg)
-        if trainer.global_step <= 1 or not steps:  # the first step's learning rate is 0
+        elif trainer.global_step <= 1:  # the first step's learning rate is 0
             logger.warning(
                 "Nothing was learned: the training had %d steps. Give more epochs or photographs, or let "
                 "accumulate_grad_batches be smaller.",
-                steps,
+                trainer.global_step,
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
@@ -237,26 +240,23 @@ class Start(NamedTuple):
 
     Attributes:
         steps: Steps that were taken before.
-        epochs: How many epochs, and parts of one, those were; ``None`` where that is not known.
-        is_of_checkpoint: Whether a checkpoint says so, rather than the trainer.
+        epochs: How many epochs, and parts of one, those were; ``None`` until the first batch is due.
     """
 
     steps: int = 0
     epochs: float | None = None
-    is_of_checkpoint: bool = False
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Start":
+        """Return where a trainer is that goes on, in epochs of as many batches as they have now."""
+        progress, batches = trainer.fit_loop.epoch_loop.batch_progress, trainer.num_training_batches
+        # Lightning goes on at the batch of this number, whatever was in the batches before it, or begins the epoch.
+        is_within = not progress.is_last_batch and progress.current.ready < batches < math.inf
+        return cls(trainer.global_step, trainer.current_epoch + (progress.current.ready / batches if is_within else 0))
 
 
-def epochs_done(trainer: Trainer, step: int, start: Start) -> float | None:
-    """Return how many epochs are done, whatever the number of steps in an epoch was before.
-
-    Args:
-        trainer: Runs the training.
-        step: Number of steps that were taken, also before.
-        start: Where the training began. Without its epochs they had as many steps as those of now.
-
-    Returns:
-        ``None`` where the length of an epoch is not known.
-    """
+def _epochs(trainer: Trainer, step: int, start: Start) -> float | None:
+    """Return how many epochs are done after a step; ``None`` where the length of one is not known."""
     if not 0 < trainer.num_training_batches < math.inf:
         return None
     steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
@@ -276,7 +276,7 @@ def progress(trainer: Trainer, step: int, start: Start) -> float | None:
     """
     _ = trainer.estimated_stepping_batches  # counts the batches where that was not done yet
     shares = [_time_share(trainer), step / trainer.max_steps if trainer.max_steps > 0 else None]
-    epochs = epochs_done(trainer, step, start)
+    epochs = _epochs(trainer, step, start)
     if epochs is not None and trainer.max_epochs is not None and trainer.max_epochs >= 0:
         shares.append(epochs / max(trainer.max_epochs, 1))
     return max((share for share in shares if share is not None), default=None)
