@@ -494,15 +494,15 @@ class TestResume:
         self, surfaces: Path, half: Path, tmp_path: Path, batch: int, trainer: dict
     ) -> None:
         """Steps of another size leave the rate of an epoch as it is: from the middle of its fall to nothing."""
-        data, rates = folder(surfaces), Rates()
+        data, rates = folder(surfaces), KeepRates()
         data.train_batch_size = batch
         engine = Engine(
             default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False, max_epochs=4, callbacks=[rates],
             **trainer,
         )  # fmt: skip
         engine.fit(Ear(**FEATURES), datamodule=data, ckpt_path=half)
-        assert rates.seen[0] == pytest.approx(2e-3 * one_cycle(0.5, 0), rel=0.4)
-        assert rates.seen[-1] < 2e-4
+        assert rates.rates[0] == pytest.approx(2e-3 * one_cycle(0.5, 0), rel=0.4)
+        assert rates.rates[-1] < 2e-4
 
     def test_what_was_trained_is_tested(self, surfaces: Path, half: Path, tmp_path: Path) -> None:
         """Figures, scores and the model in memory are those of the new checkpoint."""
@@ -513,6 +513,13 @@ class TestResume:
         assert Path(engine.best_model_path).is_relative_to(tmp_path)
         assert torch.equal(scores(model), scores(new))
         assert not torch.equal(scores(model), scores(old))
+
+    @pytest.mark.parametrize("finder", [LearningRateFinder(), BatchSizeFinder(batch_arg_name="train_batch_size")])
+    def test_finders_are_refused(self, surfaces: Path, half: Path, tmp_path: Path, finder: Callback) -> None:
+        """After its trials Lightning would begin at the first epoch, without a word."""
+        engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=4, callbacks=[finder])
+        with pytest.raises(ValueError, match=f"{type(finder).__name__} forgets .* checkpoint"):
+            engine.fit(Ear(**FEATURES), datamodule=folder(surfaces), ckpt_path=half)
 
     def test_a_complete_one_says_so(
         self, surfaces: Path, half: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -530,11 +537,11 @@ class TestResume:
         data.train_batch_size = 2
         half = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2, callbacks=[kept])
         half.fit(Ear(**FEATURES), datamodule=data)
-        data, rates = folder(surfaces), Rates()
+        data, rates = folder(surfaces), KeepRates()
         engine = Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=2, callbacks=[rates])
         engine.fit(Ear(**FEATURES), datamodule=data, ckpt_path=tmp_path / "step=3.ckpt")
-        assert min(rates.seen[:-1]) > rates.seen[-1] >= 0
-        assert rates.seen[-1] < 2e-4
+        assert min(rates.rates[:-1]) > rates.rates[-1] >= 0
+        assert rates.rates[-1] < 2e-4
 
 
 class StopAfter(Callback):
@@ -547,18 +554,6 @@ class StopAfter(Callback):
         """Ask the trainer to stop."""
         del pl_module
         trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
-
-
-class Rates(Callback):
-    """Note the learning rate of each step."""
-
-    def __init__(self) -> None:
-        self.seen: list[float] = []
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: object) -> None:
-        """Note one."""
-        del trainer, pl_module
-        self.seen.append(optimizer.param_groups[0]["lr"])
 
 
 class TestPrecision:

@@ -60,6 +60,7 @@ from anomalib_ear.host.training import (
     may_be_kept,
     one_cycle,
     progress,
+    refuse_finders,
 )
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
@@ -329,7 +330,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         """Become the model that the checkpoint was made from, except for the gates that were given here.
 
         Raises:
-            ValueError: If this model was built with other arguments than the checkpoint's.
+            ValueError: If this model was built with other arguments than the checkpoint's, or a training that is to go
+                on has a finder.
         """
         if not any(name.startswith("model.unet.") for name in checkpoint["state_dict"]):
             msg = "this checkpoint is not one of Ear: give the model's own name with --model."
@@ -359,6 +361,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self._is_resumed = checkpoint["global_step"] > 0  # not what a callback saved before its trials
         self._first_epoch, self._seeded_epoch = checkpoint["epoch"] + self._is_resumed, None
         if is_fitting:
+            refuse_finders(self.trainer)
             self.start = Start(checkpoint["global_step"])
         datamodule = getattr(self._trainer, "datamodule", None)
         if datamodule is not None:

@@ -6,13 +6,16 @@
 import logging
 import math
 from collections.abc import Sized
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from anomalib.data import ImageBatch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
     EarlyStopping,
+    LearningRateFinder,
     ModelCheckpoint,
     StochasticWeightAveraging,
     Timer,
@@ -37,6 +40,9 @@ WARMUP_STEPS = 100
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _AVERAGING = (StochasticWeightAveraging, WeightAveraging)
+_FINDERS = (BatchSizeFinder, LearningRateFinder)
+# How the names begin of checkpoints that these write before their trials.
+_TRIALS = (".lr_find_", ".scale_batch_size_")
 
 
 class TrainingCallback(Callback):
@@ -208,6 +214,20 @@ def insist_on_good(batch: ImageBatch) -> None:
         index = int(labels.flatten().nonzero()[0])
         which = batch.image_path[index] if batch.image_path else "an image"
         msg = f"{which} is labelled defective: Ear trains on good images only."
+        raise ValueError(msg)
+
+
+def refuse_finders(trainer: Trainer) -> None:
+    """Refuse to go on from a checkpoint after trials: these forget where it was, and training begins anew.
+
+    Raises:
+        ValueError: If the trainer has a finder of learning rates or batch sizes.
+    """
+    if Path(trainer.ckpt_path or "").name.startswith(_TRIALS):  # the finder's own way back
+        return
+    every = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
+    if finders := [type(callback).__name__ for callback in every if isinstance(callback, _FINDERS)]:
+        msg = f"{finders[0]} forgets where the checkpoint's training was: leave it out to go on from a checkpoint."
         raise ValueError(msg)
 
 
