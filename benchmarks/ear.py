@@ -35,8 +35,8 @@ PACKAGE = Path(anomalib_ear.__file__).parent
 COMMON = ("decoding.py", "images.py", "masks.py", "data/reading.py", "host/metrics.py")
 # The files that decide what Ear detects.
 METHOD = (
-    "method/**/*.py", "host/lightning_model.py", "host/post_processing.py", "host/training.py", "deploy/threshold.py",
-    "deploy/resize.py", "pretraining/*.safetensors",
+    "method/**/*.py", "host/lightning_model.py", "host/post_processing.py", "host/schedule.py", "host/training.py",
+    "deploy/threshold.py", "deploy/resize.py", "pretraining/*.safetensors",
 )  # fmt: skip
 
 

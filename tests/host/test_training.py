@@ -36,7 +36,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, IterableDa
 from torchvision.transforms.v2 import GaussianNoise
 
 from anomalib_ear import Ear
-from anomalib_ear.host.training import DEFAULT_EPOCHS, one_cycle
+from anomalib_ear.host.schedule import DEFAULT_EPOCHS, one_cycle
 from anomalib_ear.method import model as torch_model
 from anomalib_ear.method.attention import load_attention, write_weights
 from anomalib_ear.method.model import MAX_COPIES

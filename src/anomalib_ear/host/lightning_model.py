@@ -51,17 +51,8 @@ from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import share_run_folder
 from anomalib_ear.host.report import ReportCallback
-from anomalib_ear.host.training import (
-    Start,
-    TrainingCallback,
-    check_trainer,
-    insist_on_good,
-    limit_epochs,
-    may_be_kept,
-    one_cycle,
-    progress,
-    refuse_finders,
-)
+from anomalib_ear.host.schedule import Start, limit_epochs, one_cycle, progress
+from anomalib_ear.host.training import TrainingCallback, check_trainer, insist_on_good, may_be_kept, refuse_finders
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
 from anomalib_ear.method.model import EarModel, build_model
