@@ -8,12 +8,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataModule, AnomalibDataset, Folder
+from anomalib.data import AnomalibDataset, Folder
 from anomalib.data.errors import MisMatchError
 from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.data.utils.path import resolve_path
@@ -83,29 +82,6 @@ def check_datamodule(datamodule: Any, transform: Transform | None = None) -> Non
         _warn_of_other_files(datamodule)
         if datamodule.mask_dir is None:
             _warn_of_masks(datamodule)
-
-
-def do_without_validation(datamodule: Any, *, is_asked: bool) -> None:  # noqa: ANN401  anybody's
-    """Let a datamodule that splits off no validation images give none; anomalib's fail.
-
-    Args:
-        datamodule: Any datamodule that is set up.
-        is_asked: Whether it is to give validation images.
-
-    Raises:
-        ValueError: If it is to give some, and has none.
-    """
-    is_the_host_s = getattr(type(datamodule), "val_dataloader", None) is AnomalibDataModule.val_dataloader
-    if not is_the_host_s or hasattr(datamodule, "val_data"):
-        return
-    if is_asked:
-        msg = f"there are no validation images: val_split_mode is '{datamodule.val_split_mode.value}'."
-        raise ValueError(msg)
-    datamodule.val_dataloader = MethodType(_validation, datamodule)
-
-
-def _validation(datamodule: AnomalibDataModule) -> Any:  # noqa: ANN401  the host's
-    return AnomalibDataModule.val_dataloader(datamodule) if hasattr(datamodule, "val_data") else []
 
 
 def trained_sizes(datamodule: Any, transform: Transform | None) -> TrainedSizes | None:  # noqa: ANN401  anybody's

@@ -46,13 +46,20 @@ from anomalib_ear.host.checkpoints import (
     refuse_other_processors,
     trained_arguments,
 )
-from anomalib_ear.host.checks import check_datamodule, check_photographs, do_without_validation, trained_sizes
+from anomalib_ear.host.checks import check_datamodule, check_photographs, trained_sizes
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import share_run_folder
 from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.schedule import Start, limit_epochs, one_cycle, progress
-from anomalib_ear.host.training import TrainingCallback, check_trainer, insist_on_good, may_be_kept, refuse_finders
+from anomalib_ear.host.training import (
+    TrainingCallback,
+    check_trainer,
+    do_without_validation,
+    insist_on_good,
+    may_be_kept,
+    refuse_finders,
+)
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
 from anomalib_ear.method.model import EarModel, build_model

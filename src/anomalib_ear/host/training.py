@@ -6,10 +6,11 @@
 import logging
 from collections.abc import Sized
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import AnomalibDataModule, ImageBatch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
@@ -174,6 +175,29 @@ def _warn_of_training_images(trainer: Trainer, model: "Ear", loaders: Any) -> No
                 "%s. Figures of such images flatter the model: split as in training (--data.seed), or keep copies out.",
                 text,
             )
+
+
+def do_without_validation(datamodule: Any, *, is_asked: bool) -> None:  # noqa: ANN401  anybody's
+    """Let a datamodule that splits off no validation images give none; anomalib's fail.
+
+    Args:
+        datamodule: Any datamodule that is set up.
+        is_asked: Whether it is to give validation images.
+
+    Raises:
+        ValueError: If it is to give some, and has none.
+    """
+    is_the_host_s = getattr(type(datamodule), "val_dataloader", None) is AnomalibDataModule.val_dataloader
+    if not is_the_host_s or hasattr(datamodule, "val_data"):
+        return
+    if is_asked:
+        msg = f"there are no validation images: val_split_mode is '{datamodule.val_split_mode.value}'."
+        raise ValueError(msg)
+    datamodule.val_dataloader = MethodType(_validation, datamodule)
+
+
+def _validation(datamodule: AnomalibDataModule) -> Any:  # noqa: ANN401  the host's
+    return AnomalibDataModule.val_dataloader(datamodule) if hasattr(datamodule, "val_data") else []
 
 
 def check_trainer(trainer: Trainer) -> None:
