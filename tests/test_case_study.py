@@ -7,6 +7,7 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,13 @@ PHOTOGRAPHS = {"good": 8, "defective": 4, "new": 8}
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Return a folder with the repository's files and photographs of parts."""
-    for name in ("benchmarks", "configs", "docs"):
-        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / "docs").symlink_to(REPOSITORY / "docs")
+    for name in ("benchmarks", "configs"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    # Shorter trainings, of smaller images: the commands are what is tried.
+    config, data = tmp_path / "configs" / "folder.yaml", tmp_path / "benchmarks" / "datasets" / "folder.yaml"
+    config.write_text(config.read_text().replace("[256, 256]", "[128, 128]") + "trainer: { max_epochs: 2 }\n")
+    data.write_text(data.read_text().replace("[256, 256]", "[128, 128]").replace("max_epochs: 20", "max_epochs: 2"))
     for folder, count in PHOTOGRAPHS.items():
         (tmp_path / "parts" / folder).mkdir(parents=True)
         for index in range(count):

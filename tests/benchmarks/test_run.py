@@ -207,16 +207,17 @@ class TestSpeed:
     def test_of_each_precision(self, benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """float32 finds what torch finds; the page is made of the rows."""
         monkeypatch.chdir(benchmark.folder)
-        monkeypatch.setattr(speed, "PRECISIONS", {"f32": (None, "f32"), "int8": speed.PRECISIONS["int8"]})
+        few = {name: speed.PRECISIONS[name] for name in ("f32", "float16 weights")}
+        monkeypatch.setattr(speed, "PRECISIONS", few)
         row = store.read(benchmark.output)[0]
         output = tmp_path / "precision.jsonl"
         speed.precisions([benchmark.output.parent / store.folder_name(row)], rounds=2, output=output)
         found = {made["arguments"]["precision"]: made["metrics"] for made in store.read(output)}
-        assert list(found) == ["torch, f32", "f32", "int8"]
+        assert list(found) == ["torch, f32", *few]
         for name in ("torch, f32", "f32"):
             assert found[name]["pixel_AUROC"] == pytest.approx(row["metrics"]["pixel_AUROC"], abs=1e-3)
         assert found["f32"]["map_difference"] < 1e-3
-        assert found["int8"]["model_bytes"] < found["f32"]["model_bytes"]
+        assert found["float16 weights"]["model_bytes"] < 0.7 * found["f32"]["model_bytes"]
         assert "times f32" in tables.page(output)
 
     def test_from_file_to_heat_map(
