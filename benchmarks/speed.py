@@ -246,17 +246,19 @@ def precisions(runs: list[Path], rounds: int = 15, output: Path = FOLDER / "prec
         seen = list(job.examples(model, data.test_data))
         truth = job.answers(lambda image: model.post_processor(model.model(image)), tqdm(seen, desc="torch"))  # noqa: B023
         found: dict[str, dict[str, Any]] = {"torch, f32": measure(**truth)}
-        networks = {}
+        networks, paths = {}, {}
         with tempfile.TemporaryDirectory() as folder:
             for name in usable:
-                path = model.to_openvino(
-                    Path(folder, name.replace(" ", "_")), input_size=tuple(task["arguments"]["image_size"]),
-                    compression_type=PRECISIONS[name][0], datamodule=data, onnx_kwargs=job.ONNX,
-                )  # fmt: skip
-                networks[name] = Network(path, PRECISIONS[name][1])
+                compression, precision = PRECISIONS[name]
+                if compression not in paths:
+                    paths[compression] = model.to_openvino(
+                        Path(folder, str(compression)), input_size=tuple(task["arguments"]["image_size"]),
+                        compression_type=compression, datamodule=data, onnx_kwargs=job.ONNX,
+                    )  # fmt: skip
+                networks[name] = Network(paths[compression], precision)
                 said = job.answers(networks[name].ask(), tqdm(seen, desc=name))
                 found[name] = measure(**said) | {
-                    "model_bytes": job.size_on_disk(path),
+                    "model_bytes": job.size_on_disk(paths[compression]),
                     "order": float(spearmanr(truth["scores"], said["scores"]).statistic),
                     "score_difference": float((said["scores"] - truth["scores"]).abs().max()),
                     "map_difference": float((said["maps"] - truth["maps"]).abs().max()),

@@ -343,6 +343,14 @@ class TestChecks:
         engine = Engine(max_epochs=1, limit_train_batches=1, accelerator="cpu", logger=False, default_root_dir=root)
         engine.fit(model, data)
 
+    @pytest.mark.parametrize("name", ["normal_dir", "abnormal_dir", "normal_test_dir", "mask_dir"])
+    def test_a_missing_folder_is_named_with_its_argument(self, root: Path, name: str) -> None:
+        """Whoever has no photographs of a kind learns how to say so."""
+        folders = {name: "nowhere"} if name == "normal_dir" else {name: ["good", "nowhere"]}
+        with pytest.raises(FileNotFoundError, match=rf"{name}: there is no folder '.*/nowhere'") as raised:
+            self.data(root, **folders).setup()
+        assert (f"(--data.{name} null)" in str(raised.value)) == (name != "normal_dir")
+
     def test_a_missing_mask_is_named(self, root: Path) -> None:
         """The error names the photograph and the mask that is expected."""
         (root / "masks" / "5.png").unlink()

@@ -17,9 +17,10 @@ from anomalib.data import Folder
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
 from openvino import opset13
 from PIL import Image
-from torchvision.transforms.v2 import Resize
+from torchvision.transforms.v2 import Normalize, Resize
 
 from anomalib_ear import Ear
 from anomalib_ear.data import KolektorSDD2
@@ -118,29 +119,53 @@ def test_thresholds_that_validation_did_not_give_are_not_noted() -> None:
 
 
 @pytest.mark.parametrize(
-    "post_processor", [EarPostProcessor(enable_normalization=False), PostProcessor()], ids=["raw", "the host's"]
+    ("post_processor", "noted"),
+    [
+        (EarPostProcessor(enable_normalization=False), {"label_threshold": pytest.approx(0.4, abs=1e-6)}),
+        (PostProcessor(), {}),
+    ],
+    ids=["raw", "the host's"],
 )
-def test_no_threshold_is_noted_of_scores_that_it_does_not_normalise(post_processor: PostProcessor) -> None:
+def test_no_threshold_is_noted_to_undo_another_normalisation(post_processor: PostProcessor, noted: dict) -> None:
     """The line undoes Ear's normalisation by it, and of other scores would make raw ones that never were."""
     post_processor._image_threshold.fill_(0.4)
-    assert describe(post_processor, NO_IMAGES) == {"precision": "f32"}
+    found = describe(post_processor, NO_IMAGES)
+    assert found.pop("precision") == "f32"
+    assert {name: float(value) for name, value in found.items()} == noted
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("arguments", "threshold"), [({"image_sensitivity": 0.2}, "0.8"), ({"enable_normalization": False}, "0.4")], ids=str
+    ("arguments", "threshold"), [({"image_sensitivity": 0.2}, 0.8), ({"enable_normalization": False}, 0.4)], ids=str
 )
-def test_another_threshold_than_the_line_s_is_told(
-    model: Ear, tmp_path: Path, arguments: dict, threshold: str, caplog: pytest.LogCaptureFixture
+def test_the_line_labels_by_the_threshold_that_anomalib_labels_by(
+    model: Ear, tmp_path: Path, arguments: dict, threshold: float
 ) -> None:
-    """Anomalib and the line would label one photograph differently."""
+    """Whatever the sensitivity, and of scores that are not normalised; a threshold that is given replaces it."""
     before, model.post_processor = model.post_processor, EarPostProcessor(**arguments)
     model.post_processor._image_threshold.fill_(0.4)
     try:
-        model.to_openvino(tmp_path, input_size=(32, 32))
+        path = model.to_openvino(tmp_path, input_size=(32, 32))
     finally:
         model.post_processor = before
-    assert f"give --threshold {threshold} there" in caplog.text
+    assert DeployedModel(path).threshold == pytest.approx(threshold, abs=1e-6)
+    assert DeployedModel(path, threshold=0.5).threshold == 0.5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pre_processor_that_was_replaced_resizes_with_antialias(model: Ear, tmp_path: Path) -> None:
+    """In exports as in training, and what cannot be exported is refused."""
+    before, image = model.pre_processor, torch.rand(1, 3, 200, 180, generator=torch.Generator().manual_seed(0))
+    try:
+        model.pre_processor = PreProcessor(Resize((32, 32), antialias=True))
+        model.to_onnx(tmp_path)
+        exported, trained = (getattr(model.pre_processor, name)(image) for name in ("export_transform", "transform"))
+        model.pre_processor = PreProcessor(Normalize([0.5] * 3, [0.2] * 3))
+        with pytest.raises(ValueError, match="leave Normalize"):
+            model.to_onnx(tmp_path)
+    finally:
+        model.pre_processor = before
+    torch.testing.assert_close(exported, trained, atol=1e-4, rtol=0)
 
 
 @pytest.mark.usefixtures("quick")

@@ -19,6 +19,7 @@ from anomalib.data.utils import read_image
 from PIL import Image
 
 from anomalib_ear import Ear
+from brightness import brightness_model, inspect, photograph
 from conftest import REPOSITORY
 
 THRESHOLD = 0.45
@@ -131,6 +132,37 @@ def test_a_threshold_of_the_line_replaces_the_trained_one(exported: Path, folder
     assert {row.pop("label") for row in strict} == {"defective"}
     assert {row.pop("label") for row in lax} == {"good"}
     assert strict == lax
+
+
+def test_the_model_s_own_threshold_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It labels parts where none is given; a folder that the shell would have put elsewhere is refused."""
+    monkeypatch.chdir(tmp_path)
+    model = openvino.Core().read_model(brightness_model(tmp_path))
+    model.set_rt_info("0.3", ["anomalib_ear", "label_threshold"])
+    (tmp_path / "noted").mkdir()
+    openvino.save_model(model, tmp_path / "noted" / "model.xml", compress_to_fp16=False)
+    photograph(tmp_path / "in" / "1.png", 100)
+    assert inspect(tmp_path / "noted" / "model.xml", tmp_path / "in", tmp_path / "out") == 0
+    assert [row["label"] for row in table(tmp_path / "out")] == ["defective"]
+    assert "another threshold than 0.5: 0.3" in capsys.readouterr().out
+    assert inspect(tmp_path / "noted" / "model.xml", tmp_path / "in", Path("~/out")) == 2
+    assert "would be a folder named ~" in capsys.readouterr().err
+    assert not (tmp_path / "~").exists()
+
+
+def test_no_picture_stays_of_a_photograph_without_a_row(tmp_path: Path) -> None:
+    """An earlier table's pictures of the same name would be taken for its own."""
+    model = brightness_model(tmp_path)
+    photograph(tmp_path / "in" / "1.png", 250)
+    assert inspect(model, tmp_path / "in", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out" / "heat_maps").iterdir())) == 1
+    for table_file in (tmp_path / "out").glob("scores*"):
+        table_file.unlink()
+    (tmp_path / "in" / "1.png").write_bytes(b"torn")
+    assert inspect(model, tmp_path / "in", tmp_path / "out") == 1
+    assert not list((tmp_path / "out" / "heat_maps").iterdir())
 
 
 def test_a_broken_photograph_is_named_and_the_others_are_scored(exported: Path, folder: Path, tmp_path: Path) -> None:

@@ -310,3 +310,21 @@ def test_memory_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
         command = [sys.executable, "-c", MEASURED, str(folder), str(count)]
         peaks.append(int(subprocess.check_output(command, text=True, timeout=60)))
     assert peaks[1] - peaks[0] < 100 * 2000  # bytes of 2000 more; a path has more than 100
+
+
+def test_names_of_unfinished_copies_do_not_fill_the_screen(tmp_path: Path) -> None:
+    """A program that copies may give each of its files a name of another ending, until it is whole."""
+    (tmp_path / "in").mkdir()
+    for number in range(50):
+        (tmp_path / "in" / f".1.png.{number}").touch()
+    photograph(tmp_path / "in" / "1.png", 7)
+    said: list[str] = []
+    stop = Event()
+    with closing(Seen([])) as seen:
+        watch = Watch(tmp_path / "in", seen, stop, said.append)
+        for arrival in watch:
+            if arrival is not None:
+                watch.done(arrival, "digest")
+                stop.set()
+    assert sum("which are no photographs" in text for text in said) == 11
+    assert sum("further kinds of files" in text for text in said) == 1

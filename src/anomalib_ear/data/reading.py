@@ -36,6 +36,13 @@ from anomalib_ear.deploy.photographs import doubts
 
 logger = logging.getLogger(__name__)
 
+# Arguments of a ``Folder`` and what is in these folders.
+_FOLDERS = {
+    "normal_dir": "good photographs",
+    "abnormal_dir": "defective photographs",
+    "normal_test_dir": "good photographs for the test",
+    "mask_dir": "masks of the defective photographs",
+}
 # A byte per note; forked workers share it, else each of them would repeat what was said.
 _said = mmap.mmap(-1, len(images.NOTES))
 
@@ -105,10 +112,17 @@ def make_folder_dataset(*args: Any, **kwargs: Any) -> DataFrame:  # noqa: ANN401
     """List the samples of a ``Folder`` as the host does; if masks and photographs do not pair, say which.
 
     Raises:
-        FileNotFoundError: If a defective photograph has no mask, or a mask no photograph; names it.
+        FileNotFoundError: If there is no such folder, a defective photograph has no mask, or a mask no photograph;
+            names it.
         MisMatchError: If they are paired wrongly; names a pair.
     """
     given = inspect.signature(_host_make_folder_dataset).bind(*args, **kwargs).arguments
+    for name, content in _FOLDERS.items():
+        for folder in _folders(given, name):
+            if not folder.is_dir():
+                remedy = "" if name == "normal_dir" else f", or set it to null (--data.{name} null) if you have none"
+                msg = f"{name}: there is no folder '{folder}'. Name the one with {content}{remedy}."
+                raise FileNotFoundError(msg)
     try:
         samples = _host_make_folder_dataset(*args, **kwargs)
     except (ValueError, MisMatchError) as error:

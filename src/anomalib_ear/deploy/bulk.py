@@ -65,7 +65,7 @@ class Scorer:
     Args:
         output: Folder or URI of the table, with the model.
         source: Folder or URI of the photographs.
-        threshold: Normalised score above which a part is defective.
+        threshold: Score above which a part is defective.
         precision: Precision of the arithmetic.
     """
 
@@ -100,7 +100,7 @@ def bulk(
     input: str,  # noqa: A002  the option's name
     output: str,
     address: str = "local",
-    threshold: float = 0.5,
+    threshold: float | None = None,
     precision: Literal["f32", "bf16", "f16"] | None = None,
 ) -> int:
     """Score an archive of photographs with an exported model, on one machine or many.
@@ -114,7 +114,8 @@ def bulk(
         output: Folder, or URI of one, for scores/*.parquet. All machines must see it, and the input.
         address: Ray cluster: local starts one on this machine, auto is the one that this machine belongs to, else
             HOST:PORT.
-        threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
+        threshold: Score above which a part is defective. Defaults to the trained threshold, which is 0.5, unless the
+            model was exported with another sensitivity or without normalisation.
         precision: Precision of the arithmetic. Defaults to the one that scores and thresholds were made with.
 
     Returns:
@@ -124,7 +125,8 @@ def bulk(
     if not input.strip():  # which would be the working directory
         msg = "--input is empty: give a folder, or the URI of one."
         raise ValueError(msg)
-    DeployedModel(model, "throughput", precision, threshold)  # says what is wrong with it before anything is begun
+    # Says what is wrong with it before anything is begun.
+    threshold = DeployedModel(model, "throughput", precision, threshold).threshold
     source, output = (place if "://" in place else str(Path(place).resolve()) for place in (input, output))
     archive = Archive(source)
     run = {"model": digest(model), "input": source, "threshold": threshold, "precision": precision}

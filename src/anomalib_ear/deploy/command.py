@@ -40,10 +40,13 @@ def check_output(output: str) -> None:
 
     Raises:
         NotADirectoryError: If it is a file.
-        ValueError: If it is empty.
+        ValueError: If it is empty, or begins with ``~``.
     """
     if not output.strip():
         msg = "--output is empty: give a folder."
+        raise ValueError(msg)
+    if output.startswith("~"):
+        msg = f"--output {output} would be a folder named ~: write --output ~/..., with a space, or the whole path."
         raise ValueError(msg)
     if Path(output).exists() and not Path(output).is_dir():
         msg = f"--output {output} is a file: give a folder."

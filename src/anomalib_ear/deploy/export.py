@@ -35,8 +35,9 @@ from anomalib_ear.deploy.int8 import (
     quantize,
     recalibrate,
 )
-from anomalib_ear.deploy.model_file import METADATA, NO_RESIZE, PART, WEIGHTS
-from anomalib_ear.deploy.pre_processing import has, is_only_resized, resized, without_resize
+from anomalib_ear.deploy.model_file import LABEL_THRESHOLD, METADATA, NO_RESIZE, PART, WEIGHTS
+from anomalib_ear.deploy.pre_processing import check_transform, has, is_only_resized, resized, without_resize
+from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.deploy.sizes import TRAINED_SIZES
 from anomalib_ear.deploy.training_data import TrainingData
 from anomalib_ear.method.model import EarModel
@@ -83,6 +84,7 @@ class EarExportMixin(ExportMixin):
             ValueError: If the model is not trained, or would see images of another size than in training.
         """
         self.insist_on_training()
+        self._export_with_antialias()
         if input_size is None and resized(getattr(self.pre_processor, "transform", None)) is None:
             height, width = self.model.calibration_images.shape[-2:]
             input_size = (height, width)
@@ -119,6 +121,7 @@ class EarExportMixin(ExportMixin):
                 otherwise than the training's, or with a pre-processing that is not one resize, or for another int8.
         """
         self.insist_on_training()
+        self._export_with_antialias()
         if compression_type in _OTHER_INT8:
             msg = f"{compression_type.value} {_OTHER_INT8[compression_type]}: use --compression_type INT8_PTQ."
             raise ValueError(msg)
@@ -150,7 +153,6 @@ class EarExportMixin(ExportMixin):
                     for _ in range(2):  # the second time with the digest of what the first one wrote
                         openvino.save_model(model, folder / path.name, compress_to_fp16=False)
                         model.set_rt_info(sha256((folder / path.name).with_suffix(".bin")), [METADATA, WEIGHTS])
-                _warn_of_threshold(self.post_processor)
             finally:
                 self.model, self.post_processor = trained
         _tell(path, path.with_suffix(".bin"))
@@ -175,9 +177,16 @@ class EarExportMixin(ExportMixin):
             ValueError: If the model is not trained.
         """
         self.insist_on_training()
+        self._export_with_antialias()
         path: Path = super().to_torch(*args, **kwargs)
         _tell(path)
         return path
+
+    def _export_with_antialias(self) -> None:
+        """Let exports resize as training does, also where the pre-processor was replaced since."""
+        if isinstance(self.pre_processor, PreProcessor):
+            check_transform(self.pre_processor.transform)
+            self.pre_processor.export_transform = exportable_transform(self.pre_processor.transform)
 
     def insist_on_training(self) -> None:
         """Refuse a model whose scores would mean nothing.
@@ -252,22 +261,12 @@ def _tell(*files: Path) -> None:
     logger.info("Wrote %s.", " and ".join(sizes))
 
 
-def _warn_of_threshold(post_processor: nn.Module | None) -> None:
-    """Say so if parts are defective above another score than the line's 0.5."""
-    threshold = getattr(post_processor, "normalized_image_threshold", None)
-    if threshold is not None and not math.isclose(float(threshold), 0.5, abs_tol=1e-6):
-        logger.warning(
-            "anomalib calls parts above %.4g defective, the line those above 0.5: give --threshold %.4g there.",
-            *(float(threshold), float(threshold)),
-        )
-
-
 def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str, str]:
     """Return the metadata of a model.
 
     Args:
         post_processor: Ear's, with the thresholds of the validation data, NaN where there were none, and what good
-            images score; of another one, or without normalisation, there is nothing to note.
+            images score; of another one, or without normalisation, there is only the threshold of labels to note.
         good_images: Some of the training images, ``(K, 3, H, W)``, uint8, from which the line tells whether light or
             camera have changed.
     """
@@ -279,6 +278,10 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
         threshold = getattr(post_processor, f"{kind}_threshold")
         if not threshold.isnan():
             metadata[f"{kind}_threshold"] = repr(float(threshold))
+    # Another sensitivity, or scores as they are: then the line's 0.5 is not what anomalib labels by.
+    label_threshold = float(getattr(post_processor, "normalized_image_threshold", torch.tensor(0.5)))
+    if not (math.isnan(label_threshold) or math.isclose(label_threshold, 0.5, abs_tol=1e-6)):
+        metadata[LABEL_THRESHOLD] = repr(label_threshold)
     good: dict[str, list[float]] = {name: [] for name in QUANTITIES}
     # Each once: of fewer photographs than are kept, some are kept again in later epochs, and know no more.
     for image in good_images.cpu().unique(dim=0).numpy():

@@ -33,7 +33,6 @@ from anomalib_ear.deploy.runtime import DeployedModel, Label
 from anomalib_ear.deploy.scores import COLUMNS, LINE_COLUMNS, ScoreTable, as_row
 from anomalib_ear.deploy.sizes import DOUBTFUL
 from anomalib_ear.deploy.threads import in_order
-from anomalib_ear.deploy.threshold import check_threshold
 from anomalib_ear.deploy.watching import Arrival, Seen, Watch
 
 
@@ -41,7 +40,7 @@ def infer(
     model: Path,
     input: str,  # noqa: A002  the option's name
     output: str,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     precision: Literal["f32", "bf16", "f16"] | None = None,
     hint: Literal["latency", "throughput"] = "throughput",
     heat_maps: bool = True,
@@ -56,7 +55,8 @@ def infer(
         input: Folder, which is searched with its subfolders, file, or pattern in quotes.
         output: Folder for scores.csv, heat_maps/ and anomaly_maps/. In a path of scores.csv each byte that is not UTF-8
             stands as // and two hexadecimal digits.
-        threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
+        threshold: Score above which a part is defective. Defaults to the trained threshold, which is 0.5, unless the
+            model was exported with another sensitivity or without normalisation.
         precision: Precision of the arithmetic. Defaults to the one that scores and thresholds were made with.
         hint: Whether each photograph (latency) or all together (throughput) shall be done soon.
         heat_maps: Whether to write pictures, on one scale for all.
@@ -69,7 +69,6 @@ def infer(
     Returns:
         Exit status: 0, 1 if a photograph could not be scored, or 130 after Ctrl-C.
     """
-    check_threshold(threshold)
     check_output(output)
     folder = Path(output)
     if watch and not (input and Path(input).is_dir()):
@@ -80,7 +79,7 @@ def infer(
         deployed = DeployedModel(model, hint, precision, threshold)
         line = Line(deployed, folder, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
         searched = as_text(root_of(input).resolve())
-        run = {"model": digest(model), "threshold": threshold, "precision": precision, "input": searched}
+        run = {"model": digest(model), "threshold": deployed.threshold, "precision": precision, "input": searched}
         with closing(ScoreTable(folder, run, resume=resume or watch)) as table:
             inspection, again = _Inspection(line, table), "the same command" if watch else "--resume true"
             try:
@@ -145,7 +144,9 @@ class _Inspection:
         self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
         self._num_doubtful = self._num_kept_doubtful = 0
-        if math.isnan(line.model.trained_threshold):
+        if line.model.own_threshold != 0.5:
+            say(f"The model was exported with another threshold than 0.5: {line.model.own_threshold:.4g}.")
+        elif math.isnan(line.model.trained_threshold):
             say("The model notes no threshold: its scores are taken as normalised, with the trained threshold at 0.5.")
         if not self._drift.is_on:
             say("No watch for drift: the model does not note what good photographs are like, or knows too few.")
@@ -164,6 +165,8 @@ class _Inspection:
                 if isinstance(result, Exception):
                     self._failures.append(_not_scored(files[name], result))
                     self.num_failed = len(self._failures)
+                    if not _may_pass(result):
+                        self.line.remove_pictures(name)  # they show what the photograph was in an earlier table
                 else:
                     self._append(result)
 
@@ -204,8 +207,8 @@ class _Inspection:
             watch.done(arrival, arrival.digest, failed=True)
         else:
             _not_scored(arrival.file, result)
+            self.line.remove_pictures(arrival.name)
             if arrival.digest is not None:
-                self.line.remove_pictures(arrival.name)
                 self.table.drop({as_text(arrival.name)})
             watch.done(arrival, None, failed=True)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
 from anomalib_ear.deploy.graph import take_out_resize
-from anomalib_ear.deploy.model_file import NO_RESIZE, PART, metadata, numbers, one_line, read_model
+from anomalib_ear.deploy.model_file import LABEL_THRESHOLD, NO_RESIZE, PART, metadata, numbers, one_line, read_model
 from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes, doubt
 from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.deploy.threshold import check_threshold, raw_score
@@ -73,11 +73,13 @@ class DeployedModel:
         hint: Whether all photographs together (``"throughput"``) or each (``"latency"``) shall be done soon.
         precision: Precision of the arithmetic, ``"f32"``, ``"bf16"`` or ``"f16"``; ``None`` for the one that scores and
             thresholds were made with.
-        threshold: Normalised score above which a part is defective; 0.5 is the trained threshold.
+        threshold: Score above which a part is defective. Defaults to the trained threshold, which is 0.5, unless the
+            model was exported with another sensitivity or without normalisation.
         cores: How many cores it may use, at least 1, where others compute too; ``None`` for all.
 
     Attributes:
-        threshold: As given.
+        threshold: As given, or the trained one.
+        own_threshold: The trained one.
         trained_threshold: Score before normalisation that became 0.5, in [0, 1]; NaN if the model does not note it.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
@@ -97,10 +99,11 @@ class DeployedModel:
         path: str | os.PathLike[str],
         hint: Literal["latency", "throughput"] = "throughput",
         precision: str | None = None,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         cores: int | None = None,
     ) -> None:
-        check_threshold(threshold)
+        if threshold is not None:
+            check_threshold(threshold)
         _check_choice("hint", hint, ("throughput", "latency"))
         _check_choice("precision", precision, (None, "f32", "bf16", "f16"))
         if cores is not None and not (isinstance(cores, int | np.integer) and cores >= 1):
@@ -108,14 +111,15 @@ class DeployedModel:
             raise ValueError(msg)
         path = Path(path)
         model = read_model(path)
-        self.threshold = threshold
         try:
+            self.own_threshold, *_ = numbers(model, LABEL_THRESHOLD, most=1) or [0.5]
             self.trained_threshold, *_ = numbers(model, "image_threshold", most=1) or [math.nan]
             self.trained_sizes = _trained_sizes(model)
             self.good = {name: numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
         except ValueError as error:
             msg = f"{path} is damaged: {error}. Export it again."
             raise ValueError(msg) from error
+        self.threshold = self.own_threshold if threshold is None else threshold
         take_out_resize(model)
         shape = model.input(0).partial_shape
         shape[0] = 1

@@ -32,6 +32,8 @@ _SEARCH_EVERY, _REST = 10.0, 20
 _SEARCH_STEP = 0.1
 # Files that may be waited for at once. A search goes on when there are fewer.
 _MAX_WAITING = 1000
+# Kinds of files that are no photographs, of which a watch says so.
+_MAX_KINDS = 10
 # Milliseconds: the wait for notices, and over how long they are gathered.
 _PATIENCE, _GATHERED = 100, 200
 
@@ -134,6 +136,7 @@ class Watch:
         # Folders, by their real paths, as they are searched: by no other path, though links may lead there.
         self._folders: dict[str, Path] = {}
         self._said: set[str] = set()
+        self._kinds: set[str] = set()
         self._search: Iterator[Path] | None = None
         self._took = self._rested = self._due = 0.0
         self._is_asked = False
@@ -233,8 +236,10 @@ class Watch:
         suffix = file.suffix.lower()
         if suffix not in SUFFIXES:
             kind = f"{suffix} files" if suffix else "files without suffix"
-            if kind not in self._said and file.is_file():
-                self._said.add(kind)
+            # Programs that copy give their files names of any ending until they are whole.
+            if kind not in self._kinds and len(self._kinds) <= _MAX_KINDS and file.is_file():
+                self._kinds.add(kind)
+                kind = "further kinds of files" if len(self._kinds) > _MAX_KINDS else kind
                 self._say_once(f"left out: {kind}, which are no photographs")
             return
         stamp = self._stamp(file)

@@ -31,8 +31,6 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.transforms.v2 import Resize
 
 from anomalib_ear.deploy.export import EarExportMixin
-from anomalib_ear.deploy.pre_processing import check_transform
-from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.deploy.training_data import TrainingData
 from anomalib_ear.host import metrics
 from anomalib_ear.host.arguments import check_arguments, refuse_unused
@@ -387,11 +385,6 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def _architecture(self) -> dict[str, Any]:
         """Return the hyperparameters that decide the network."""
         return {name: plain(value) for name, value in self.hparams.items() if name not in CHANGEABLE}
-
-    def _export_with_antialias(self) -> None:
-        if isinstance(self.pre_processor, PreProcessor):
-            check_transform(self.pre_processor.transform)
-            self.pre_processor.export_transform = exportable_transform(self.pre_processor.transform)
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
