@@ -26,10 +26,19 @@ SHARED_DATA = Path(os.environ.get("ANOMALIB_EAR_TEST_DATA", "not given"))
 SIZE = (70, 104)  # height, width: neither a multiple of the network's stride
 
 
+# Files whose tests take a minute or more, the longest first.
+LONG = (
+    "test_case_study", "test_training", "test_run", "test_bulk", "test_export", "test_lightning_model", "test_configs",
+    "test_registration", "test_pre_processing", "test_drift", "test_robustness", "test_dino", "test_infer",
+    "test_few_photographs", "test_images", "test_watching", "test_surface_demo", "test_ddp", "test_served",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with files of a single test, which takes minutes, then those of most tests: so none waits at the end."""
+    """Begin with the files that take long, then those of most tests: so no process is alone with one at the end."""
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (tests[item.path] > 1, -tests[item.path]))
+    place = {name: index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), -tests[item.path]))
 
 
 @cache

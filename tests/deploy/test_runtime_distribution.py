@@ -59,7 +59,7 @@ def test_it_scores_without_torch_and_anomalib(python: Path, tmp_path: Path) -> N
     assert "is_defective=True" in done.stdout, done.stderr
     shown = run(*command, "--help", folder=tmp_path)
     assert "Score photographs with an exported model." in shown.stdout
-    assert "is the trained threshold" in " ".join(shown.stdout.split())
+    assert "Defaults to the trained threshold" in " ".join(shown.stdout.split())
 
 
 def test_it_is_small(python: Path) -> None:

@@ -75,8 +75,8 @@ def infer(
         msg = f"--watch true watches a folder, and --input {input!r} is none: give one that exists."
         raise NotADirectoryError(msg)
     with _stopping(on=watch) as stop:
-        found = None if watch else find(input)
         deployed = DeployedModel(model, hint, precision, threshold)
+        found = None if watch else find(input)
         line = Line(deployed, folder, heat_maps=heat_maps, anomaly_maps=anomaly_maps)
         searched = as_text(root_of(input).resolve())
         run = {"model": digest(model), "threshold": deployed.threshold, "precision": precision, "input": searched}
