@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Ear with few good photographs: the share of unseen good parts that its threshold rejects.
+"""Models with few good photographs: what they find, and the share of unseen good parts that their threshold rejects.
 
     python -m benchmarks.photographs --seeds '[0, 1, 2, 3]'
 
-A row is a number of photographs of a data set and a seed, with several draws of the photographs.
+A row is a model, a number of photographs of a data set and a seed, with several draws of the photographs.
 """
 
 import copy
@@ -26,16 +26,18 @@ INTERVAL = {"check_val_every_n_epoch": 1000, "enable_progress_bar": False}
 
 
 def wanted(job: Row, count: int, trainer: dict[str, Any]) -> Row:
-    """Return the job of ``run.py`` for a number of photographs, trained as Ear trains where nothing is set."""
+    """Return the job of ``run.py`` for a number of photographs, trained as the model trains where nothing is set."""
     job = copy.deepcopy(job)
     job["model"] += f", {count} photographs"
     job["arguments"]["data"]["train_batch_size"] = BATCH
-    job["arguments"] |= {"photographs": count, "draws": DRAWS, "trainer": trainer | INTERVAL}
+    interval = INTERVAL if job["arguments"]["class"] == "Ear" else {}
+    job["arguments"] |= {"photographs": count, "draws": DRAWS, "trainer": trainer | interval}
     return job
 
 
 def photographs(
     datasets: list[str] = ["kolektor", "magnetic_tile"],  # noqa: B006  jsonargparse shows it
+    models: list[str] = ["Ear"],  # noqa: B006
     counts: list[int] = [20, 30, 50, 100, 250],  # noqa: B006
     seeds: list[int] = [0],  # noqa: B006
     roots: dict[str, Path] = {},  # noqa: B006
@@ -49,6 +51,7 @@ def photographs(
     Args:
         datasets: Data sets: names of files in ``benchmarks/datasets``, or paths of files of your own. Only their images
             and the size of these count; numbers of epochs do not.
+        models: Models of ``benchmarks/models.yaml``.
         counts: Numbers of good photographs to train and validate with.
         seeds: Seeds; each has five draws of its own.
         roots: Folder per data set, in place of its ``root``.
@@ -57,7 +60,7 @@ def photographs(
         again: Whether to make every row again.
         jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
     """
-    some = run.jobs_of(*run.what(["Ear"], datasets, roots), seeds, roots, trainer)
+    some = run.jobs_of(*run.what(models, datasets, roots), seeds, roots, trainer)
     every = [wanted(job, count, trainer) for count in sorted(counts, reverse=True) for job in some]  # the longest first
     due, failed = run.make(every, output, again=again, module="benchmarks.photographs_job", at_once=jobs)
     print(f"Made {due - failed} rows, {failed} failed, {len(every) - due} were there. Rows: {output}")

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 anomalib-ear contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Ear on some good photographs of a data set, drawn several times: fit, then score others by the threshold.
+"""A model on some good photographs of a data set, drawn several times: fit, then score others by the threshold.
 
 Reads a job as ``job.py`` does, and leaves the same file.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -42,11 +43,12 @@ def draw(good: Indices, count: int, number: int) -> tuple[Indices, Indices, Indi
 @torch.no_grad()
 def score(model: Model, loader: "DataLoader[Any]") -> Tensor:
     """Return the raw scores of all images, ``(N,)``."""
-    return torch.cat([model.model(batch.image.to(model.device)).pred_score.cpu() for batch in loader])
+    images = (model.pre_processor.transform(batch.image).to(model.device) for batch in loader)
+    return torch.cat([model.model(image).pred_score.cpu() for image in images])
 
 
 def measure(job: Row, loaders: Sequence["DataLoader[Any]"]) -> tuple[Row, torch.device]:
-    """Fit, and return the shares that are rejected and found, and the device.
+    """Fit, and return the image AUROC, the shares that are rejected and found, and the device.
 
     Args:
         job: The job.
@@ -60,6 +62,8 @@ def measure(job: Row, loaders: Sequence["DataLoader[Any]"]) -> tuple[Row, torch.
     held_out, unseen, defective = (score(model, loader) for loader in loaders[1:])
     limit = model.post_processor.image_threshold.item()  # on raw scores
     said |= {"rejected": share(unseen > limit), "found": share(defective > limit)}
+    labels = torch.cat([torch.zeros(len(unseen)), torch.ones(len(defective))])
+    said["image_AUROC"] = float(roc_auc_score(labels, torch.cat([unseen, defective]).double()))
     said["rejected_by_held_out_alone"] = share(unseen > torch.quantile(held_out, 0.95))
     return said, device
 

@@ -92,19 +92,39 @@ def tables(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Lay out, machine by machine, a line for each number of photographs: mean ± standard deviation over all draws."""
+    """Lay out, machine by machine, what Ear's threshold does, and what models find; a line for a number of photographs.
+
+    Each cell is the mean ± standard deviation over all draws.
+    """
     for _, rows in last_versions(frame).groupby("machine", sort=False):
+        draws = most(rows.explode("rejected").groupby(["dataset", "model"]).size())
+        title = f"{origin(rows)}\n\nMean ± standard deviation over {draws} draws."
         cells: dict[str, dict[int, str]] = {}
         counts = []
-        for dataset, part in rows.groupby("dataset"):
+        for dataset, part in rows[rows["model"].str.startswith("Ear, ")].groupby("dataset"):
             counts.append(f"{dataset} {most(part['unseen'])} good and {most(part['defective'])} defective")
-            for title, metric in FEW.items():
-                shares = part.set_index("photographs")[metric].explode().astype(float).groupby(level=0)
-                cells[f"{dataset}: {title}"] = {count: f"{of.mean():.1%} ± {of.std():.1%}" for count, of in shares}
-        draws = rows.explode("rejected").groupby(["dataset", "photographs"]).size()
-        title = f"Mean ± standard deviation over {most(draws)} draws. Images scored per draw: {', '.join(counts)}."
-        table = pd.DataFrame(cells).sort_index().fillna("–")
-        yield f"{origin(rows)}\n\n{title}", table.rename_axis("good photographs").reset_index()
+            for column, metric in FEW.items():
+                cells[f"{dataset}: {column}"] = by_count(part, metric, ".1%")
+        if cells:
+            yield f"{title} Images scored per draw: {', '.join(counts)}.", by_line(cells)
+        if "image_AUROC" in rows and len(compared := rows.dropna(subset="image_AUROC")):
+            names = compared["model"].str.rpartition(", ")[0]  # without the number of photographs
+            found = {
+                f"{dataset}: {model}": by_count(part, "image_AUROC", ".3f")
+                for (dataset, model), part in compared.groupby(["dataset", names], sort=False)
+            }
+            yield "Image AUROC of the same draws:" if cells else f"{title} Image AUROC:", by_line(found)
+
+
+def by_count(rows: pd.DataFrame, metric: str, form: str) -> dict[int, str]:
+    """Write what draws have on average, and how they differ, by the number of photographs."""
+    values = rows.set_index("photographs")[metric].explode().astype(float).groupby(level=0)
+    return {count: f"{of.mean():{form}} ± {of.std():{form}}" for count, of in values}
+
+
+def by_line(cells: dict[str, dict[int, str]]) -> pd.DataFrame:
+    """Lay out columns of cells by the number of photographs."""
+    return pd.DataFrame(cells).sort_index().fillna("–").rename_axis("good photographs").reset_index()
 
 
 def exported(rows: pd.DataFrame) -> str:

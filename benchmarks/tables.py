@@ -155,7 +155,7 @@ def robustness(rows: Rows) -> Tables:
 
 
 def photographs(rows: Rows) -> Tables:
-    """Lay out what Ear's threshold does with few photographs, machine by machine."""
+    """Lay out what Ear's threshold does with few photographs, and what models find, machine by machine."""
     done = finished(rows)
     yield from robustness_page.few_photographs(frame(done)) if done else ()
 

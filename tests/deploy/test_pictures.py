@@ -85,9 +85,9 @@ def test_the_outline_hides_neither_the_defect_nor_a_colour() -> None:
 
 
 def test_parts_below_the_threshold_stay_as_they_are() -> None:
-    """The map's scale is the same for all, so a good part's highest place has no line."""
-    for level, is_outlined in ((0.45, False), (0.6, True), (0.95, True)):
-        photograph, shown, _ = drawn(spot(level), 0.4)
+    """A good part has no line, not even where a single place of its map is high."""
+    for level, score, is_outlined in ((0.45, 0.4, False), (0.95, 0.4, False), (0.6, 0.51, True), (0.95, 0.9, True)):
+        photograph, shown, _ = drawn(spot(level), score)
         assert of_colour(shown, RED).any() == is_outlined
         assert np.array_equal(shown, photograph) != is_outlined
 
@@ -98,25 +98,39 @@ def hill(height: float, row: int, column: int, size: int = 128) -> np.ndarray:
     return height * (1 - np.hypot(rows - row, columns - column) / 40)
 
 
+def probability(odds: np.ndarray | float) -> np.ndarray:
+    """Return what has these log-odds."""
+    return (1 / (1 + np.exp(-odds))).astype(np.float32)
+
+
 def test_the_outline_leaves_out_what_only_surrounds_the_defect() -> None:
     """However bad the defect is; a weaker one elsewhere has its own outline."""
     for height in (0.5, 4.0):
         odds = np.maximum(hill(height, 40, 40), hill(0.4, 100, 100))
-        mask = defects((1 / (1 + np.exp(-odds))).astype(np.float32), (128, 128))
+        mask = defects(probability(odds), (128, 128), score=probability(height - 0.2))
         assert mask[40, 40]
         assert mask[100, 100]
         assert mask[:70, :70].sum() == pytest.approx(np.pi * 20**2, rel=0.1)  # half of the height
         assert mask.sum() == pytest.approx(2 * np.pi * 20**2, rel=0.1)
 
 
+def test_a_region_that_makes_no_part_defective_has_no_outline() -> None:
+    """It is judged as the part is, whose score lies 0.3 below the map's highest place."""
+    for height, threshold, is_outlined in ((0.25, 0.5, False), (0.35, 0.5, True), (0.35, 0.6, False), (1.5, 0.6, True)):
+        odds = np.maximum(hill(2.0, 40, 40), hill(height, 100, 100))
+        mask = defects(probability(odds), (128, 128), score=probability(2.0 - 0.3), threshold=threshold)
+        assert mask[40, 40]
+        assert mask[90:110, 90:110].any() == is_outlined
+
+
 def test_the_threshold_of_pixels_decides_which_regions_there_are() -> None:
     """It is anomalib's own where scores are not normalised."""
     anomaly_map = spot(0.3)
     anomaly_map[:8, :8] = 0.2
-    assert not defects(anomaly_map, (64, 64), threshold=0.25)[:8, :8].any()
-    assert defects(anomaly_map, (64, 64), threshold=0.15)[:8, :8].any()
+    assert not defects(anomaly_map, (64, 64), 0.9, pixel_threshold=0.25)[:8, :8].any()
+    assert defects(anomaly_map, (64, 64), 0.9, pixel_threshold=0.15)[:8, :8].any()
     for extreme in (0.0, 1.0):
-        assert defects(anomaly_map, (64, 64), threshold=extreme)[28:36, 28:36].all()
+        assert defects(anomaly_map, (64, 64), 0.9, pixel_threshold=extreme)[28:36, 28:36].all()
 
 
 def test_a_defective_part_has_an_outline_wherever_its_map_is_low() -> None:

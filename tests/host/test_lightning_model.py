@@ -33,6 +33,8 @@ from conftest import Run, cli, folder_arguments, use
 # Nobody can write there, not even root; a service may be started in such a folder.
 NOT_WRITABLE = Path("/proc")
 CHANGES = changes((64, 96))
+# Runs of the command take long, and what these tests look at has nothing to do with the space.
+WHATEVER_SPACE = pytest.mark.parametrize("run", ["pixels"], indirect=True)
 TINY = {"space": "pixels", "image_size": (64, 96), "channels": (4, 8, 8), "visualizer": False}
 
 
@@ -98,6 +100,7 @@ class TestCommands:
         assert len(set(pictures)) == 1
         assert pictures[0][0] > 5 * 256
 
+    @WHATEVER_SPACE
     @pytest.mark.parametrize("command", ["test", "validate"])
     def test_a_checkpoint_needs_none_of_the_training_s_arguments(
         self, run: Run, surfaces: Path, command: str, tmp_path: Path
@@ -109,6 +112,7 @@ class TestCommands:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 
+    @WHATEVER_SPACE
     def test_predict_takes_a_folder_and_other_gates(self, run: Run, surfaces: Path, tmp_path: Path) -> None:
         """Predicting on a folder writes a picture per image, with gates from the command line, and says what is odd."""
         shutil.copytree(surfaces / "defective", tmp_path / "parts")
@@ -150,6 +154,7 @@ class TestCheckpoints:
         assert model.hparams["excised_share"] == 0.2
         assert model.input_size == (64, 96)
 
+    @WHATEVER_SPACE
     def test_each_export_has_the_gates_of_its_model(self, run: Run, tmp_path: Path) -> None:
         """As the command builds and exports one, whatever else was built or exported in between."""
         wanted = [[False, False], [True, True]]
@@ -158,6 +163,7 @@ class TestCheckpoints:
             path = Engine().export(model, "torch", export_root=tmp_path, ckpt_path=run.checkpoint)
             assert list(torch.load(path, weights_only=False)["model"].model.unet.gates) == gates
 
+    @WHATEVER_SPACE
     @pytest.mark.parametrize("stage", ["test", "predict"])
     def test_images_are_resized_as_in_training(self, run: Run, surfaces: Path, tmp_path: Path, stage: str) -> None:
         """A model built without the training's image size scores files as one built with it, bit for bit."""
@@ -182,6 +188,7 @@ class TestCheckpoints:
         """Processors and visualizer are the caller's choice."""
         assert restored(run, visualizer=False).visualizer is None
 
+    @WHATEVER_SPACE
     def test_gates_can_be_changed(self, run: Run) -> None:
         """Other gates give another map, and the calibration of exactly those gates."""
         model = restored(run, skip_gates=[True, True])
@@ -406,7 +413,7 @@ class TestExport:
             for output in ("pred_score", "anomaly_map"):
                 np.testing.assert_allclose(found[output], getattr(expected, output), rtol=0, atol=1e-4)
 
-    @pytest.mark.parametrize("run", ["pixels"], indirect=True)
+    @WHATEVER_SPACE
     def test_without_a_resize_to_one_size_it_is_the_training_s(self, run: Run, tmp_path: Path) -> None:
         """Statistics of places hold for that size only: others are refused by name, trained or exported."""
         model = restored(run)

@@ -29,13 +29,21 @@ def batch(*, masks: bool = True) -> ImageBatch:
         image=images(2, (96, 48)),
         gt_mask=torch.zeros(2, 96, 48, dtype=torch.bool) if masks else None,
         anomaly_map=anomaly_map,
-        pred_mask=anomaly_map > 0.5,
+        pred_score=torch.tensor([0.8, 0.4]),
+        pred_label=torch.tensor([True, False]),
     )
 
 
 def test_one_panel_per_step() -> None:
     """Every image has the six panels, in the order of the method."""
     assert [list(panels) for panels in draw(build().eval(), batch())] == [TITLES, TITLES]
+
+
+def test_only_a_defective_image_is_outlined() -> None:
+    """A label and the lines beside it agree, whatever the map."""
+    defective, good = (np.asarray(panels["Prediction"]) for panels in draw(build().eval(), batch()))
+    is_red = [(panel[20:] == (255, 40, 40)).all(axis=-1).any() for panel in (defective, good)]
+    assert is_red == [True, False]
 
 
 def test_panels_keep_the_proportions() -> None:

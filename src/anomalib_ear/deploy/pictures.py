@@ -48,7 +48,7 @@ class CannotWriteError(OSError):
 
 
 def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: float, threshold: float) -> Image.Image:
-    """Outline a photograph's defects, see :func:`defects`, and say what the part is.
+    """Outline the defects of a defective part, see :func:`defects`, and say what the part is.
 
     The line is drawn around the defects, not on them.
 
@@ -62,37 +62,55 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: f
         Mode RGB.
     """
     is_defective = score > threshold
-    if is_defective or anomaly_map.max() > 0.5:  # good parts, which are most, cost no more than their caption
+    if is_defective:
         pixels = np.array(photograph)
-        draw_outline(pixels, defects(anomaly_map, photograph.size))
+        draw_outline(pixels, defects(anomaly_map, photograph.size, score, threshold))
         photograph = Image.fromarray(pixels)
     return captioned(photograph, score, threshold, is_defective=is_defective)
 
 
-def defects(anomaly_map: NDArray[np.float32], size: tuple[int, int], threshold: float = 0.5) -> NDArray[np.bool_]:
-    """Tell defects from what lies around them.
+def defects(
+    anomaly_map: NDArray[np.float32],
+    size: tuple[int, int],
+    score: float,
+    threshold: float = 0.5,
+    pixel_threshold: float = 0.5,
+) -> NDArray[np.bool_]:
+    """Tell the defects of a defective part from what lies around them.
 
-    A feature looks at more than its place, so a map is high around a defect too, and the more so the worse the defect
-    is. Of each region above the threshold that part is a defect which has at least half of the region's highest
-    log-odds, counted from the threshold's. Where no region is above it, the map's highest place is taken.
+    A single place above the threshold of pixels makes no part defective, so each region above it is judged as the part
+    is: it has a defect if it lies below the map's highest place, in log-odds, by less than the part's score lies above
+    the threshold. A feature looks at more than its place, so a map is high around a defect too, and the more so the
+    worse the defect is. So the defect is that part of the region which has at least half of its highest log-odds,
+    counted from the threshold's. Where no region is above it, the map's highest place is taken.
 
     Args:
         anomaly_map: ``(h, w)`` in [0, 1).
         size: Width and height of what is returned.
-        threshold: Threshold of pixels, in [0, 1].
+        score: The part's.
+        threshold: Score above which a part is defective.
+        pixel_threshold: Threshold of pixels, in [0, 1].
 
     Returns:
         Mask of shape ``(height, width)``.
     """
     smaller = Image.fromarray(anomaly_map)
     smaller.thumbnail((_MAP_SIZE, _MAP_SIZE), Image.Resampling.BILINEAR)
-    values, bound = (np.clip(each, 1e-6, 1 - 1e-6) for each in (np.asarray(smaller), threshold))
-    odds = (np.log(values / (1 - values)) - np.log(bound / (1 - bound))).clip(0)
-    if odds.any():
-        share, least = odds / np.where(odds, _highest_of_region(odds), 1), _SHARE
+    values = np.asarray(smaller)
+    above = (_log_odds(values) - _log_odds(pixel_threshold)).clip(0)
+    if above.any():
+        highest = _highest_of_region(above)
+        is_defect = (above > 0) & (highest > above.max() - (_log_odds(score) - _log_odds(threshold)))
+        share, least = np.where(is_defect, above / np.where(above, highest, 1), 0), _SHARE
     else:
         share, least = values / values.max(), _PEAK
     return np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) > least
+
+
+def _log_odds(values: NDArray[np.float32] | float) -> NDArray[np.float64]:
+    """Return the natural logarithm of the odds of values in [0, 1], finite at either end."""
+    inner = np.clip(np.asarray(values, np.float64), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(inner / (1 - inner)))
 
 
 def _highest_of_region(values: NDArray[np.float32]) -> NDArray[np.float32]:

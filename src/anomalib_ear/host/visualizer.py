@@ -85,7 +85,7 @@ class EarVisualizer(ImageVisualizer):
             return
         output_dir = Path(self.output_dir or Path(trainer.default_root_dir) / "images")
         datamodule = getattr(trainer, "datamodule", None)
-        pictures = draw(cast("EarModel", pl_module.model), batch, thresholds(pl_module.post_processor)["pixel"])
+        pictures = draw(cast("EarModel", pl_module.model), batch, pl_module.post_processor)
         for index, (path, panels) in enumerate(zip(batch.image_path, pictures, strict=True)):
             picture = create_image_grid(list(panels.values()), nrow=len(panels))
             picture = with_verdict(picture, batch, index, pl_module.post_processor)
@@ -123,13 +123,13 @@ class EarVisualizer(ImageVisualizer):
 
 
 @torch.no_grad()
-def draw(model: EarModel, batch: ImageBatch, threshold: float = 0.5) -> list[dict[str, Image.Image]]:
+def draw(model: EarModel, batch: ImageBatch, post_processor: object = None) -> list[dict[str, Image.Image]]:
     """Draw the panels of each image of a batch.
 
     Args:
         model: The trained model in evaluation mode.
         batch: Images with their post-processed predictions.
-        threshold: Threshold of their pixels.
+        post_processor: anomalib's, which gave the labels.
 
     Returns:
         For each image its panels by title, all of one size.
@@ -142,6 +142,7 @@ def draw(model: EarModel, batch: ImageBatch, threshold: float = 0.5) -> list[dic
         F.interpolate(panel, scale_factor=model.space.stride, mode="nearest")[..., :height, :width]
         for panel in (recovery.mask, model.space.to_image(recovery.recovered))
     )
+    threshold = thresholds(post_processor)
     pictures = []
     for index, image in enumerate(images):
         photo = to_pil_image(image).convert("RGB")
@@ -151,10 +152,11 @@ def draw(model: EarModel, batch: ImageBatch, threshold: float = 0.5) -> list[dic
         panels["Excised"] = to_pil_image(image * (1 - mask[index]))
         panels["Recovered"] = to_pil_image(recovered[index])
         panels["Anomaly map"] = visualize_anomaly_map(maps[index].squeeze(0), colormap=True)
-        if batch.pred_mask is not None:
+        if batch.pred_label is not None and batch.pred_score is not None:
             pixels = np.array(photo)
-            if batch.pred_mask[index].any() or (batch.pred_label is not None and batch.pred_label[index]):
-                draw_outline(pixels, defects(maps[index].squeeze(0).float().cpu().numpy(), photo.size, threshold))
+            if batch.pred_label[index]:
+                anomaly_map, score = maps[index].squeeze(0).float().cpu().numpy(), float(batch.pred_score[index])
+                draw_outline(pixels, defects(anomaly_map, photo.size, score, threshold["image"], threshold["pixel"]))
             panels["Prediction"] = Image.fromarray(pixels)
         pictures.append({title: titled(panel, title) for title, panel in panels.items()})
     return pictures
