@@ -15,17 +15,17 @@ from anomalib_ear.deploy.infer import main
 
 
 def brightness_model(
-    folder: Path, *, divisor: float = 1, channels: int = 3, score: str = "pred_score", trained: str = ""
+    folder: Path, *, divisor: float = 1, channels: int = 3, score: str = "pred_score", **notes: str
 ) -> Path:
-    """Write a model with the interface of anomalib's exports, maybe with a note of training; returns its .xml."""
+    """Write a model with the interface of anomalib's exports, maybe with notes of training; returns its .xml."""
     image = ops.parameter([-1, channels, -1, -1], np.float32, name="input")
     grey = ops.divide(ops.reduce_mean(image, [1], keep_dims=True), np.float32(divisor))
     mean = ops.reduce_mean(grey, [1, 2, 3], keep_dims=False)
     grey.output(0).set_names({"anomaly_map"})
     mean.output(0).set_names({score})
     model = openvino.Model([mean, grey], [image])
-    if trained:
-        model.set_rt_info(trained, ["anomalib_ear", "trained_sizes"])
+    for name, value in notes.items():
+        model.set_rt_info(value, ["anomalib_ear", name])
     openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
     return folder / "model.xml"
 

@@ -57,13 +57,13 @@ def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     for name, size in (("1.png", (40, 20)), ("2.png", (20, 40)), ("3.png", (81, 40)), ("4.png", (30, 15))):
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.new("L", size, 90).save(tmp_path / "in" / name)
-    assert inspect(brightness_model(tmp_path, trained="2 2 20 40"), tmp_path / "in", tmp_path / "out") == 0
+    assert inspect(brightness_model(tmp_path, trained_sizes="2 2 20 40"), tmp_path / "in", tmp_path / "out") == 0
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["doubt"]) for row in rows] == [False, True, False, True]
     assert {row["drift"] for row in rows} == {""}
     said = capsys.readouterr()
-    assert "2 of another shape than in training" in said.out
+    assert "2 of another shape or light than in training" in said.out
     lines = [line for line in said.err.splitlines() if "doubt: " in line]
     assert len(lines) == 1
     assert "doubt: 2.png: 40 x 20 pixels (height x width) are another shape than in training" in lines[0]
@@ -72,7 +72,7 @@ def test_the_line_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_program_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Once by a warning, and by each prediction."""
-    model = DeployedModel(brightness_model(tmp_path, trained="1 2 20 20"))
+    model = DeployedModel(brightness_model(tmp_path, trained_sizes="1 2 20 20"))
     with caplog.at_level(logging.WARNING):
         doubts = [model.predict(np.zeros(size, np.uint8)).doubt for size in ((20, 40), (40, 20), (20, 30), (50, 20))]
     assert [doubt is not None for doubt in doubts] == [False, True, False, True]

@@ -4,10 +4,10 @@
 """Tell from the last photographs that light, camera or place have changed since training.
 
 A model that is trained with variation hardly scores differently in another light, so the photographs themselves are
-looked at too, and alarms are counted. Quantities of the last photographs are compared with those of good training
-images by how often one of the former exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of
-whether one of two random variables is stochastically larger than the other", 1947). It depends on no distribution and
-no unit.
+looked at too, and alarms are counted. A single one is enough if it is as dark as with the lamp off. Otherwise
+quantities of the last photographs are compared with those of good training images by how often one of the former
+exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of whether one of two random variables
+is stochastically larger than the other", 1947). It depends on no distribution and no unit.
 """
 
 from bisect import bisect_left, bisect_right
@@ -36,6 +36,10 @@ BOUND = 0.25
 # How many more of the last photographs, as a share, may lie above it. Where 8 % of good parts do, one window of a
 # thousand has as many by chance.
 MORE_ALARMS = 0.09
+# Factor by which one photograph may be darker than the darkest good one of training, or nearer to white than the
+# brightest. Up to it scores hardly change. Beyond it fewer defects are found, then all parts are rejected, and some
+# features have a black frame called good.
+_FACTOR = 2
 
 
 def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
@@ -63,6 +67,27 @@ def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
     values = (light / 3, red / light, blue / light, 3 * float(grey.std()) / light, 3 * laplacian / light, row, column)
     # To five digits: equal colours of a grey photograph must stay equal.
     return {name: float(f"{value:.4e}") for name, value in zip(QUANTITIES, values, strict=True)}
+
+
+def doubt_of_light(image: NDArray[np.floating[Any]], good: Sequence[float]) -> str | None:
+    """Say why the score of an image may mean little: no good one of training was nearly as dark, or as bright.
+
+    Args:
+        image: As :func:`measure` takes it.
+        good: Brightness of good images of training.
+
+    Returns:
+        ``None`` if there were such, or if nothing is known of them.
+    """
+    if not good:
+        return None
+    brightness, darkest, brightest = float(image.mean()), min(good), max(good)
+    if brightness * _FACTOR >= darkest and (1 - brightness) * _FACTOR >= 1 - brightest:
+        return None
+    return (
+        f"the mean of its grey levels is {brightness:.3g} of white, of good ones in training {darkest:.3g} to "
+        f"{brightest:.3g}. Look at lamp and lens; its score may mean little"
+    )
 
 
 class DriftWatch:

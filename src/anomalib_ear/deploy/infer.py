@@ -242,14 +242,12 @@ class _Inspection:
         """Append a row."""
         part = scores.prediction
         self._counts[part.label] += 1
-        if part.doubt is None:
-            changed = self._drift.add({SCORE: part.score} | scores.light)
-            if changed and not self._is_drift_said:
-                self._is_drift_said = True
-                tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
-            drift = "" if changed is None else changed or "no"
-        else:  # it tells nothing of light and camera
-            drift = ""
+        changed = None if scores.light is None else self._drift.add({SCORE: part.score} | scores.light)
+        if changed and not self._is_drift_said:
+            self._is_drift_said = True
+            tqdm.write(f"drift: {self._drift.explain(changed)}", file=sys.stderr)
+        drift = "" if changed is None else changed or "no"
+        if part.doubt is not None:
             self._num_doubtful += 1
             if self._num_doubtful == 1:
                 tqdm.write(f"doubt: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)

@@ -35,13 +35,14 @@ class Scores(NamedTuple):
         path: As found under the input.
         prediction: What the model says.
         digest: SHA-256 of the photograph's file, hexadecimal.
-        light: What ``measure`` returns of it.
+        light: What ``measure`` returns of it; ``None`` if its size is in doubt, and it tells nothing of light and
+            camera.
     """
 
     path: Path
     prediction: Prediction
     digest: str
-    light: dict[str, float]
+    light: dict[str, float] | None
 
 
 class Line:
@@ -115,7 +116,7 @@ class Line:
         if photograph is not None:
             picture = heat_map(photograph, prediction.anomaly_map, prediction.score, self.model.threshold)
             save(picture, paths["heat_maps"])
-        return Scores(name, prediction, digest, measure(image))
+        return Scores(name, prediction, digest, measure(image) if doubt is None else None)
 
     def changed(self, files: dict[Path, Path], digests: Mapping[Path, str]) -> dict[Path, Exception | None]:
         """Return which of the files that were scored must be scored again.

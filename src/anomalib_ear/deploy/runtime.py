@@ -17,7 +17,7 @@ import openvino
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE
+from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE, doubt_of_light
 from anomalib_ear.deploy.graph import take_out_resize
 from anomalib_ear.deploy.model_file import LABEL_THRESHOLD, NO_RESIZE, PART, metadata, numbers, one_line, read_model
 from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes, doubt
@@ -49,8 +49,8 @@ class Prediction:
         anomaly_map: ``(h, w)`` in [0, 1), where 0.5 is the trained threshold of pixels; of the size at which the model
             looks at photographs, the whole photograph whatever its own size, or the part of it that a pre-processing
             leaves. Writable, and nobody else's.
-        doubt: Why all this may mean little, in words: the photograph has another shape than those of training, or
-            lacks their detail. ``None`` if neither, or the model does not note theirs.
+        doubt: Why all this may mean little, in words: the photograph has another shape than those of training, lacks
+            their detail, or is far darker or brighter. ``None`` if none of these, or the model does not note theirs.
     """
 
     score: float
@@ -160,12 +160,12 @@ class DeployedModel:
                 another size; or if the model's score is not finite, or not in [0, 1].
         """
         pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
-        image, doubt = self.prepare(pixels), self.doubt(pixels)
-        if doubt is not None and not self._has_doubted:
+        prediction = self.infer(self.prepare(pixels), self.doubt(pixels))
+        if prediction.doubt is not None and not self._has_doubted:
             self._has_doubted = True
             name = "A photograph" if isinstance(photograph, np.ndarray) else photograph
-            logger.warning("%s: %s. Of later ones only `Prediction.doubt` says it.", name, doubt)
-        return self.infer(image, doubt)
+            logger.warning("%s: %s. Of later ones only `Prediction.doubt` says it.", name, prediction.doubt)
+        return prediction
 
     def predict_many(self, photographs: Iterable[Photograph]) -> Generator[Prediction | Exception]:
         """Score photographs on all cores.
@@ -224,7 +224,7 @@ class DeployedModel:
         return band if self.size is None else band.resize(self.size[::-1], Image.Resampling.BILINEAR)
 
     def doubt(self, pixels: NDArray[Any]) -> str | None:
-        """Say why a photograph's score may mean little; see ``Prediction``."""
+        """Say why a photograph of this size has a score that may mean little; see ``Prediction``."""
         return doubt((pixels.shape[0], pixels.shape[1]), self.trained_sizes)
 
     def infer(self, image: NDArray[np.float32], doubt: str | None = None) -> Prediction:
@@ -232,7 +232,7 @@ class DeployedModel:
 
         Args:
             image: ``(1, 3, H, W)`` in [0, 1].
-            doubt: What ``doubt`` says of the photograph.
+            doubt: What ``doubt`` says of the photograph's size.
 
         Raises:
             ValueError: If the model cannot take it, or its score is not finite, or not in [0, 1].
@@ -259,7 +259,7 @@ class DeployedModel:
             raw_score=raw_score(normalised, self.trained_threshold),
             is_defective=normalised > self.threshold,
             anomaly_map=anomaly_map.reshape(anomaly_map.shape[-2:]),
-            doubt=doubt,
+            doubt=doubt or doubt_of_light(image, self.good["brightness"]),
         )
 
 

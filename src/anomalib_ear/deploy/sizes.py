@@ -13,7 +13,7 @@ _TOLERANCE = 1.1
 # A checkpoint and an exported model note the sizes of the training photographs by this name.
 TRAINED_SIZES = "trained_sizes"
 # How a sentence goes on that begins with the number of those that are doubted.
-DOUBTFUL = "of another shape than in training, or smaller; such scores may mean little."
+DOUBTFUL = "of another shape or light than in training, or smaller; such scores may mean little."
 
 Size = tuple[int, int]
 
