@@ -121,10 +121,14 @@ def test_thresholds_that_validation_did_not_give_are_not_noted() -> None:
 @pytest.mark.parametrize(
     ("post_processor", "noted"),
     [
-        (EarPostProcessor(enable_normalization=False), {"label_threshold": pytest.approx(0.4, abs=1e-6)}),
+        (
+            EarPostProcessor(enable_normalization=False),
+            dict.fromkeys(("label_threshold", "mask_threshold"), pytest.approx(0.4, abs=1e-6)),
+        ),
         (PostProcessor(), {}),
+        (PostProcessor(pixel_sensitivity=0.2), {"mask_threshold": pytest.approx(0.8, abs=1e-6)}),
     ],
-    ids=["raw", "the host's"],
+    ids=["raw", "the host's", "the host's, less sensitive"],
 )
 def test_no_threshold_is_noted_to_undo_another_normalisation(post_processor: PostProcessor, noted: dict) -> None:
     """The line undoes Ear's normalisation by it, and of other scores would make raw ones that never were."""

@@ -139,17 +139,30 @@ def test_the_model_s_own_threshold_is_told(
 ) -> None:
     """It labels parts where none is given; a folder that the shell would have put elsewhere is refused."""
     monkeypatch.chdir(tmp_path)
-    model = openvino.Core().read_model(brightness_model(tmp_path))
-    model.set_rt_info("0.3", ["anomalib_ear", "label_threshold"])
-    (tmp_path / "noted").mkdir()
-    openvino.save_model(model, tmp_path / "noted" / "model.xml", compress_to_fp16=False)
+    model = brightness_model(tmp_path, label_threshold="0.3")
     photograph(tmp_path / "in" / "1.png", 100)
-    assert inspect(tmp_path / "noted" / "model.xml", tmp_path / "in", tmp_path / "out") == 0
+    assert inspect(model, tmp_path / "in", tmp_path / "out") == 0
     assert [row["label"] for row in table(tmp_path / "out")] == ["defective"]
     assert "another threshold than 0.5: 0.3" in capsys.readouterr().out
-    assert inspect(tmp_path / "noted" / "model.xml", tmp_path / "in", Path("~/out")) == 2
+    assert inspect(model, tmp_path / "in", Path("~/out")) == 2
     assert "would be a folder named ~" in capsys.readouterr().err
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(("notes", "spots"), [({}, 1), ({"mask_threshold": "0.4"}, 2)], ids=["0.5", "its own"])
+def test_outlines_have_the_model_s_own_threshold_of_pixels(tmp_path: Path, notes: dict[str, str], spots: int) -> None:
+    """As anomalib's masks have."""
+    levels = np.zeros((200, 400), np.uint8)
+    levels[40:160, 40:160], levels[40:160, 240:360] = 120, 150
+    (tmp_path / "in").mkdir()
+    Image.fromarray(levels).save(tmp_path / "in" / "1.png")
+    model = brightness_model(tmp_path, **notes)
+    assert inspect(model, tmp_path / "in", tmp_path / "out", "--threshold", "0.05") == 0
+    picture = np.asarray(Image.open(tmp_path / "out" / "heat_maps" / "1_heat.jpg"))
+    line = (picture[..., 0] > 220) & (picture[..., 1] < 80) & (picture[..., 2] < 80)
+    half = line.shape[1] // 2
+    assert line[40:-10, half:].any()
+    assert line[40:-10, 10:half].any() == (spots == 2)
 
 
 def test_no_picture_stays_of_a_photograph_without_a_row(tmp_path: Path) -> None:

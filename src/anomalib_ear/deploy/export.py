@@ -35,7 +35,7 @@ from anomalib_ear.deploy.int8 import (
     quantize,
     recalibrate,
 )
-from anomalib_ear.deploy.model_file import LABEL_THRESHOLD, METADATA, NO_RESIZE, PART, WEIGHTS
+from anomalib_ear.deploy.model_file import LABEL_THRESHOLD, MASK_THRESHOLD, METADATA, NO_RESIZE, PART, WEIGHTS
 from anomalib_ear.deploy.pre_processing import check_transform, has, is_only_resized, resized, without_resize
 from anomalib_ear.deploy.resize import exportable_transform
 from anomalib_ear.deploy.sizes import TRAINED_SIZES
@@ -266,7 +266,7 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
 
     Args:
         post_processor: Ear's, with the thresholds of the validation data, NaN where there were none, and what good
-            images score; of another one, or without normalisation, there is only the threshold of labels to note.
+            images score; of another one, or without normalisation, only the thresholds of labels and masks are noted.
         good_images: Some of the training images, ``(K, 3, H, W)``, uint8, from which the line tells whether light or
             camera have changed.
     """
@@ -279,9 +279,10 @@ def describe(post_processor: nn.Module | None, good_images: Tensor) -> dict[str,
         if not threshold.isnan():
             metadata[f"{kind}_threshold"] = repr(float(threshold))
     # Another sensitivity, or scores as they are: then the line's 0.5 is not what anomalib labels by.
-    label_threshold = float(getattr(post_processor, "normalized_image_threshold", torch.tensor(0.5)))
-    if not (math.isnan(label_threshold) or math.isclose(label_threshold, 0.5, abs_tol=1e-6)):
-        metadata[LABEL_THRESHOLD] = repr(label_threshold)
+    for name, kind in ((LABEL_THRESHOLD, "image"), (MASK_THRESHOLD, "pixel")):
+        threshold = float(getattr(post_processor, f"normalized_{kind}_threshold", torch.tensor(0.5)))
+        if not (math.isnan(threshold) or math.isclose(threshold, 0.5, abs_tol=1e-6)):
+            metadata[name] = repr(threshold)
     good: dict[str, list[float]] = {name: [] for name in QUANTITIES}
     # Each once: of fewer photographs than are kept, some are kept again in later epochs, and know no more.
     for image in good_images.cpu().unique(dim=0).numpy():

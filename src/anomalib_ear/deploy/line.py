@@ -114,7 +114,8 @@ class Line:
             levels = (prediction.anomaly_map * np.iinfo(np.uint16).max).round().astype(np.uint16)
             save(Image.fromarray(levels), paths["anomaly_maps"])
         if photograph is not None:
-            picture = heat_map(photograph, prediction.anomaly_map, prediction.score, self.model.threshold)
+            thresholds = (self.model.threshold, self.model.mask_threshold)
+            picture = heat_map(photograph, prediction.anomaly_map, prediction.score, *thresholds)
             save(picture, paths["heat_maps"])
         return Scores(name, prediction, digest, measure(image) if doubt is None else None)
 

@@ -20,8 +20,8 @@ WEIGHTS = "weights_sha256"
 # It notes these if they hold: that its network sees a part of each image, and that nothing resizes images, which must
 # have the size of those of training.
 PART, NO_RESIZE = "sees_part", "has_no_resize"
-# And this, if it is not 0.5: the score above which it calls a part defective.
-LABEL_THRESHOLD = "label_threshold"
+# And these, if they are not 0.5: the score above which it calls a part defective, and its map's value likewise.
+LABEL_THRESHOLD, MASK_THRESHOLD = "label_threshold", "mask_threshold"
 # Bytes in which a model's first tag stands, after a declaration and maybe a comment.
 _BEGINNING = 4096
 

@@ -47,16 +47,23 @@ class CannotWriteError(OSError):
     """A picture cannot be written or removed, and the next ones would fail too."""
 
 
-def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: float, threshold: float) -> Image.Image:
+def heat_map(
+    photograph: Image.Image,
+    anomaly_map: NDArray[np.float32],
+    score: float,
+    threshold: float,
+    pixel_threshold: float = 0.5,
+) -> Image.Image:
     """Outline the defects of a defective part, see :func:`defects`, and say what the part is.
 
     The line is drawn around the defects, not on them.
 
     Args:
         photograph: As ``small_copy`` gives it.
-        anomaly_map: ``(h, w)`` in [0, 1); 0.5 is the threshold of pixels.
+        anomaly_map: ``(h, w)`` in [0, 1).
         score: The part's.
         threshold: Score above which a part is defective.
+        pixel_threshold: Threshold of pixels, in [0, 1].
 
     Returns:
         Mode RGB.
@@ -64,7 +71,7 @@ def heat_map(photograph: Image.Image, anomaly_map: NDArray[np.float32], score: f
     is_defective = score > threshold
     if is_defective:
         pixels = np.array(photograph)
-        draw_outline(pixels, defects(anomaly_map, photograph.size, score, threshold))
+        draw_outline(pixels, defects(anomaly_map, photograph.size, score, threshold, pixel_threshold))
         photograph = Image.fromarray(pixels)
     return captioned(photograph, score, threshold, is_defective=is_defective)
 

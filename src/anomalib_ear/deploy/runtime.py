@@ -19,7 +19,16 @@ from PIL import Image
 
 from anomalib_ear.deploy.drift import GOOD, QUANTITIES, SCORE, doubt_of_light
 from anomalib_ear.deploy.graph import take_out_resize
-from anomalib_ear.deploy.model_file import LABEL_THRESHOLD, NO_RESIZE, PART, metadata, numbers, one_line, read_model
+from anomalib_ear.deploy.model_file import (
+    LABEL_THRESHOLD,
+    MASK_THRESHOLD,
+    NO_RESIZE,
+    PART,
+    metadata,
+    numbers,
+    one_line,
+    read_model,
+)
 from anomalib_ear.deploy.sizes import TRAINED_SIZES, TrainedSizes, doubt
 from anomalib_ear.deploy.threads import available_cores, in_order
 from anomalib_ear.deploy.threshold import check_threshold, raw_score
@@ -46,9 +55,9 @@ class Prediction:
         score: Normalised score in [0, 1), where 0.5 is the trained threshold.
         raw_score: Score before normalisation in [0, 1), ``None`` where the model does not say its threshold.
         is_defective: Whether the score is above the threshold.
-        anomaly_map: ``(h, w)`` in [0, 1), where 0.5 is the trained threshold of pixels; of the size at which the model
-            looks at photographs, the whole photograph whatever its own size, or the part of it that a pre-processing
-            leaves. Writable, and nobody else's.
+        anomaly_map: ``(h, w)`` in [0, 1), where the model's ``mask_threshold``, 0.5, is that of pixels; of the size at
+            which the model looks at photographs, the whole photograph whatever its own size, or the part of it that a
+            pre-processing leaves. Writable, and nobody else's.
         doubt: Why all this may mean little, in words: the photograph has another shape than those of training, lacks
             their detail, or is far darker or brighter. ``None`` if none of these, or the model does not note theirs.
     """
@@ -80,6 +89,7 @@ class DeployedModel:
     Attributes:
         threshold: As given, or the trained one.
         own_threshold: The trained one.
+        mask_threshold: Trained threshold of pixels: the value of a map above which a pixel is defective.
         trained_threshold: Score before normalisation that became 0.5, in [0, 1]; NaN if the model does not note it.
         num_requests: How many photographs it works on at a time.
         num_threads: How many threads keep every core busy, with some that read while others wait for the model.
@@ -113,6 +123,7 @@ class DeployedModel:
         model = read_model(path)
         try:
             self.own_threshold, *_ = numbers(model, LABEL_THRESHOLD, most=1) or [0.5]
+            self.mask_threshold, *_ = numbers(model, MASK_THRESHOLD, most=1) or [0.5]
             self.trained_threshold, *_ = numbers(model, "image_threshold", most=1) or [math.nan]
             self.trained_sizes = _trained_sizes(model)
             self.good = {name: numbers(model, GOOD + name) for name in (SCORE, *QUANTITIES)}
