@@ -416,11 +416,30 @@ def test_a_store_that_does_not_answer_is_no_fault_of_a_photograph(tmp_path: Path
         server.shutdown()
 
 
+@pytest.fixture
+def begun(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the options of a run that was begun in this folder, on a cluster that does not answer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:3")
+    photograph(tmp_path / "in" / "1.png", 10)
+    note = {"model": digest(model), "input": str(tmp_path / "in"), "threshold": 0.5, "precision": None}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(json.dumps(note))
+    for folder in ("empty", "other"):
+        (tmp_path / folder).mkdir()
+    brightness_model(tmp_path / "other", divisor=2)
+    return {"--model": "model.xml", "--input": "in", "--output": "out", "--address": "127.0.0.1:2"}
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """Read all files in a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"--model": "nowhere.xml"}, "no file nowhere.xml"),
-        ({"--input": "empty", "--output": "out2", "--address": "{cluster}"}, "no photographs"),
         ({"--input": "nowhere"}, "/nowhere is no folder"),
         ({"--input": ""}, "--input is empty: give a folder"),
         ({"--input": "what://nowhere"}, "what"),
@@ -434,35 +453,30 @@ def test_a_store_that_does_not_answer_is_no_fault_of_a_photograph(tmp_path: Path
     ],
 )
 def test_an_error_is_one_line_and_nothing_is_lost(
-    model: Path, cluster: Cluster, environment: dict[str, str], tmp_path: Path, change: dict[str, str], message: str
+    begun: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
 ) -> None:
-    """It says what is wrong, soon."""
-    (tmp_path / "empty").mkdir()
-    change = {name: value.format(cluster=cluster.address) for name, value in change.items()}
-    (tmp_path / "other").mkdir()
-    brightness_model(tmp_path / "other", divisor=2)
-    photograph(tmp_path / "in" / "1.png", 10)
-    note = {"model": digest(model), "input": str(tmp_path / "in"), "threshold": 0.5, "precision": None}
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "run.json").write_text(json.dumps(note))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    options = {"--model": "model.xml", "--input": "in", "--output": "out", "--address": "127.0.0.1:2"} | change
-    arguments = [part for option in options.items() for part in option]
-    done = subprocess.run(
-        [sys.executable, "-m", "anomalib_ear.bulk", *arguments],
-        env=environment | {"RAY_ADDRESS": "127.0.0.1:3"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    line, *others = [said for said in done.stderr.splitlines()[::-1] if "Set ray log level" not in said]
+    """It says what is wrong, before a cluster is asked for anything."""
+    before = files(tmp_path)
+    assert main([part for option in (begun | change).items() for part in option]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
-    assert not others
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert files(tmp_path) == before
+
+
+def test_an_archive_without_photographs_is_one_line_too(
+    begun: dict[str, str], tmp_path: Path, cluster: Cluster, environment: dict[str, str]
+) -> None:
+    """A cluster answers, and nothing else is printed."""
+    before = files(tmp_path)
+    options = begun | {"--input": "empty", "--output": "out2", "--address": cluster.address}
+    model, source, output, address = options.values()
+    done = finish(command(model, source, output, "--address", address), environment)
+    assert done.returncode == 2
+    (line,) = (said for said in done.stderr.splitlines() if "Set ray log level" not in said)
+    assert line.startswith("error: ")
+    assert "no photographs" in line
+    assert files(tmp_path) == before
 
 
 def test_without_ray_it_says_what_to_install(environment: dict[str, str]) -> None:
