@@ -22,16 +22,18 @@ DRAWS = 5  # of a row: a process of its own for each would take longer to start 
 BATCH = 8  # as configs/folder.yaml has it
 # Ear validates its last epoch whatever the interval, and the threshold is of the last validation alone. Those before it
 # would calibrate and write a checkpoint each, for nothing.
-INTERVAL = {"check_val_every_n_epoch": 1000, "enable_progress_bar": False}
+INTERVAL = {"check_val_every_n_epoch": 1000}
+QUIET = {"enable_progress_bar": False}
 
 
-def wanted(job: Row, count: int, trainer: dict[str, Any]) -> Row:
-    """Return the job of ``run.py`` for a number of photographs, trained as the model trains where nothing is set."""
+def wanted(job: Row, count: int) -> Row:
+    """Return the job of ``run.py`` for a number of photographs."""
     job = copy.deepcopy(job)
     job["model"] += f", {count} photographs"
     job["arguments"]["data"]["train_batch_size"] = BATCH
     interval = INTERVAL if job["arguments"]["class"] == "Ear" else {}
-    job["arguments"] |= {"photographs": count, "draws": DRAWS, "trainer": trainer | interval}
+    trainer = job["arguments"]["trainer"] | interval | QUIET
+    job["arguments"] |= {"photographs": count, "draws": DRAWS, "trainer": trainer}
     return job
 
 
@@ -51,7 +53,8 @@ def photographs(
     Args:
         datasets: Data sets: names of files in ``benchmarks/datasets``, or paths of files of your own. Only their images
             and the size of these count; numbers of epochs do not.
-        models: Models of ``benchmarks/models.yaml``.
+        models: Models of ``benchmarks/models.yaml``. Ear has its default number of epochs, PatchCore and others need
+            one; give those that need more ``--trainer.max_epochs``.
         counts: Numbers of good photographs to train and validate with.
         seeds: Seeds; each has five draws of its own.
         roots: Folder per data set, in place of its ``root``.
@@ -60,8 +63,12 @@ def photographs(
         again: Whether to make every row again.
         jobs: How many rows are made at a time. They share the CPU's cores, unless ``OMP_NUM_THREADS`` is set.
     """
-    some = run.jobs_of(*run.what(models, datasets, roots), seeds, roots, trainer)
-    every = [wanted(job, count, trainer) for count in sorted(counts, reverse=True) for job in some]  # the longest first
+    the_models, the_datasets = run.what(models, datasets, roots)
+    for data in the_datasets.values():  # their epochs are for all photographs
+        data.trainer = {}
+        data.per_class = {name: own | {"trainer": {}} for name, own in data.per_class.items()}
+    some = run.jobs_of(the_models, the_datasets, seeds, roots, trainer)
+    every = [wanted(job, count) for count in sorted(counts, reverse=True) for job in some]  # the longest first
     due, failed = run.make(every, output, again=again, module="benchmarks.photographs_job", at_once=jobs)
     print(f"Made {due - failed} rows, {failed} failed, {len(every) - due} were there. Rows: {output}")
     return 1 if failed else 0

@@ -46,6 +46,8 @@ def test_a_row_end_to_end(
     assert "Made 1 rows, 0 failed, 1 were there." in capsys.readouterr().out
     rival = store.read(output)[-1]
     assert rival["model"] == "PatchCore, a tenth, 10 photographs"
+    assert rival["arguments"]["trainer"]["max_epochs"] == 1
+    assert made["arguments"]["trainer"]["check_val_every_n_epoch"] == 1000
     assert max(rival["metrics"]["image_AUROC"]) > 0.5
 
 
@@ -67,7 +69,7 @@ def test_a_draw_has_each_photograph_once(count: int, held_out: int) -> None:
 def row(dataset: str, count: int, seed: int, rejected: list[float], model: str = "Ear", **more: object) -> store.Row:
     """Return a row with these shares of good parts rejected, twice as many by the former rule, and 70 % found."""
     data = plan.Dataset(dataset, "Folder", (64, 64))
-    job = photographs.wanted(plan.job(model, plan.models()[model], data, seed), count, {})
+    job = photographs.wanted(plan.job(model, plan.models()[model], data, seed), count)
     said = {"rejected": rejected, "rejected_by_held_out_alone": [2 * share for share in rejected], "found": [0.7, 0.7]}
     said |= {"photographs": count, "unseen": 90 + seed, "defective": 50} | more
     return store.finish(job, store.environment(), said)
