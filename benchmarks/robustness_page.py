@@ -97,23 +97,31 @@ def few_photographs(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     Each cell is the mean ± standard deviation over all draws.
     """
     for _, rows in last_versions(frame).groupby("machine", sort=False):
-        draws = most(rows.explode("rejected").groupby(["dataset", "model"]).size())
-        title = f"{origin(rows)}\n\nMean ± standard deviation over {draws} draws."
-        cells: dict[str, dict[int, str]] = {}
-        counts = []
-        for dataset, part in rows[rows["model"].str.startswith("Ear, ")].groupby("dataset"):
-            counts.append(f"{dataset} {most(part['unseen'])} good and {most(part['defective'])} defective")
-            for column, metric in FEW.items():
-                cells[f"{dataset}: {column}"] = by_count(part, metric, ".1%")
-        if cells:
-            yield f"{title} Images scored per draw: {', '.join(counts)}.", by_line(cells)
-        if "image_AUROC" in rows and len(compared := rows.dropna(subset="image_AUROC")):
-            names = compared["model"].str.rpartition(", ")[0]  # without the number of photographs
+        names = rows["model"].str.rpartition(", ")[0]  # without the number of photographs
+        if len(own := rows[names == "Ear"]):
+            shares = {
+                f"{dataset}: {column}": by_count(part, metric, ".1%")
+                for dataset, part in own.groupby("dataset")
+                for column, metric in FEW.items()
+            }
+            yield f"{origin(own)}\n\n{drawn(own)}", by_line(shares)
+        if (names != "Ear").any():
+            compared = rows.dropna(subset="image_AUROC")
             found = {
                 f"{dataset}: {model}": by_count(part, "image_AUROC", ".3f")
                 for (dataset, model), part in compared.groupby(["dataset", names], sort=False)
             }
-            yield "Image AUROC of the same draws:" if cells else f"{title} Image AUROC:", by_line(found)
+            yield f"{origin(compared)}\n\nImage AUROC. {drawn(compared)}", by_line(found)
+
+
+def drawn(rows: pd.DataFrame) -> str:
+    """Say how often photographs were drawn, and how many images were scored each time."""
+    draws = most(rows.explode("rejected").groupby(["dataset", "model"]).size())
+    counts = [
+        f"{dataset} {most(part['unseen'])} good and {most(part['defective'])} defective"
+        for dataset, part in rows.groupby("dataset")
+    ]
+    return f"Mean ± standard deviation over {draws} draws. Images scored per draw: {', '.join(counts)}."
 
 
 def by_count(rows: pd.DataFrame, metric: str, form: str) -> dict[int, str]:

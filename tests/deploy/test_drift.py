@@ -247,15 +247,35 @@ def test_one_photograph_as_of_a_lamp_that_is_off_is_doubted(
     """Half as bright as the darkest good one, or half as far from white as the brightest; it still tells of drift."""
     for number in range(100):
         photograph(tmp_path / "in" / f"{number:03}.png", level)
-    model = brightness_model(tmp_path, good_brightness=" ".join(f"{0.35 + 0.01 * number:.2f}" for number in range(30)))
+    known = " ".join(f"{0.35 + 0.01 * (7 * number % 30):.2f}" for number in range(1, 31))
+    model = brightness_model(tmp_path, good_brightness=known)
     assert (DeployedModel(model).predict(np.full((10, 20), level, np.uint8)).doubt is not None) == is_doubted
     assert inspect(model, tmp_path / "in", tmp_path / "out", "--heat_maps", "false") == 0
     rows, said = table(tmp_path / "out"), capsys.readouterr()
     assert [bool(row["doubt"]) for row in rows] == [is_doubted] * 100
     assert rows[-1]["drift"] == "brightness"
-    doubt = f"doubt: 000.png: the mean of its grey levels is {level / 255:.3g} of white, of good ones in training 0.35"
+    doubt = (
+        f"doubt: 000.png: the mean of its grey levels is {level / 255:.3g} of white, of 30 good ones in training 0.35"
+    )
     assert said.err.count(doubt) == is_doubted
     assert ("100 of another shape or light than in training" in said.out) == is_doubted
+
+
+def test_a_doubt_of_shape_does_not_hide_one_of_light(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first of each is said, and a photograph may have both; one that is dark in part is another matter."""
+    half = np.repeat(np.uint8([[0], [200]]), 10, axis=0) * np.ones((1, 40), np.uint8)
+    pictures = [half, half.T, half // 8, half.T // 8, half // 9]
+    (tmp_path / "in").mkdir()
+    for number, levels in enumerate(pictures):
+        Image.fromarray(levels).save(tmp_path / "in" / f"{number}.png")
+    model = brightness_model(tmp_path, trained_sizes="2 2 20 40", good_brightness="0.5 0.3 0.4")
+    assert inspect(model, tmp_path / "in", tmp_path / "out", "--heat_maps", "false") == 0
+    said = [line.partition("doubt: ")[2][:5] for line in capsys.readouterr().err.splitlines() if "doubt: " in line]
+    assert said == ["1.png", "2.png"]
+    reasons = [row["doubt"] for row in table(tmp_path / "out")]
+    assert [("another shape" in reason, "grey levels" in reason) for reason in reasons] == [
+        (False, False), (True, False), (False, True), (True, True), (False, True)
+    ]  # fmt: skip
 
 
 def test_a_model_that_does_not_know_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,19 @@ def test_a_region_that_makes_no_part_defective_has_no_outline() -> None:
         mask = defects(probability(odds), (128, 128), score=probability(2.0 - 0.3), threshold=threshold)
         assert mask[40, 40]
         assert mask[90:110, 90:110].any() == is_outlined
+        _, shown, _ = drawn(
+            probability(odds), float(probability(2.0 - 0.3)), threshold
+        )  # 4.7 times as wide, 3.1 as high
+        assert of_colour(shown, RED)[260:370, 390:550].any() == is_outlined
+
+
+@pytest.mark.parametrize(
+    ("level", "score", "threshold"), [(0.0, 0.9, 0.5), (0.9, 1e-7, 0.0), (0.9, 1.0, 1 - 5e-7), (0.6, 0.50001, 0.5)]
+)
+def test_every_defective_part_has_an_outline(level: float, score: float, threshold: float) -> None:
+    """Though its map is black, or its score hardly above the threshold."""
+    _, shown, _ = drawn(np.full((64, 64), level, np.float32), score, threshold)
+    assert of_colour(shown, RED).any()
 
 
 def test_the_threshold_of_pixels_decides_which_regions_there_are() -> None:

@@ -42,8 +42,26 @@ def test_one_panel_per_step() -> None:
 def test_only_a_defective_image_is_outlined() -> None:
     """A label and the lines beside it agree, whatever the map."""
     defective, good = (np.asarray(panels["Prediction"]) for panels in draw(build().eval(), batch()))
-    is_red = [(panel[20:] == (255, 40, 40)).all(axis=-1).any() for panel in (defective, good)]
-    assert is_red == [True, False]
+    assert [outlined(panel) for panel in (defective, good)] == [True, False]
+
+
+@pytest.mark.parametrize(("raw", "is_outlined"), [(0.7, True), (0.75, False)])
+def test_what_is_outlined_depends_on_the_thresholds_that_label(raw: float, *, is_outlined: bool) -> None:
+    """Where scores are not normalised too: log-odds of 0.99 and 0.9 differ by 2.40, of 0.97 and 0.75 by 2.38."""
+    post_processor = EarPostProcessor(enable_normalization=False)
+    post_processor._image_threshold.fill_(raw)
+    shown = batch()
+    shown.anomaly_map[:] = 0.1
+    shown.anomaly_map[..., :40, :] = 0.99
+    shown.anomaly_map[..., 60:, :] = 0.9
+    shown.pred_score[:] = 0.97
+    panel = np.asarray(draw(build().eval(), shown, post_processor)[0]["Prediction"])
+    assert outlined(panel[PANEL_SIZE // 2 :]) == is_outlined
+
+
+def outlined(panel: np.ndarray) -> bool:
+    """Return whether a panel has a line below its title."""
+    return bool((panel[20:] == (255, 40, 40)).all(axis=-1).any())
 
 
 def test_panels_keep_the_proportions() -> None:

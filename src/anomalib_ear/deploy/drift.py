@@ -4,10 +4,10 @@
 """Tell from the last photographs that light, camera or place have changed since training.
 
 A model that is trained with variation hardly scores differently in another light, so the photographs themselves are
-looked at too, and alarms are counted. A single one is enough if it is as dark as with the lamp off. Otherwise
-quantities of the last photographs are compared with those of good training images by how often one of the former
-exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of whether one of two random variables
-is stochastically larger than the other", 1947). It depends on no distribution and no unit.
+looked at too, and alarms are counted. Quantities of the last photographs are compared with those of good training
+images by how often one of the former exceeds one of the latter, which Mann and Whitney's rank sum counts ("On a test of
+whether one of two random variables is stochastically larger than the other", 1947). It depends on no distribution and
+no unit. A single photograph is doubted if it is as dark as with the lamp off, or as bright as without an aperture.
 """
 
 from bisect import bisect_left, bisect_right
@@ -36,7 +36,7 @@ BOUND = 0.25
 # How many more of the last photographs, as a share, may lie above it. Where 8 % of good parts do, one window of a
 # thousand has as many by chance.
 MORE_ALARMS = 0.09
-# Factor by which one photograph may be darker than the darkest good one of training, or nearer to white than the
+# Factor by which one photograph may be darker than the darkest good one that is known, or nearer to white than the
 # brightest. Up to it scores hardly change. Beyond it fewer defects are found, then all parts are rejected, and some
 # features have a black frame called good.
 _FACTOR = 2
@@ -70,14 +70,14 @@ def measure(image: NDArray[np.floating[Any]]) -> dict[str, float]:
 
 
 def doubt_of_light(image: NDArray[np.floating[Any]], good: Sequence[float]) -> str | None:
-    """Say why the score of an image may mean little: no good one of training was nearly as dark, or as bright.
+    """Say why the score of an image may mean little: no good one that is known is nearly as dark, or as bright.
 
     Args:
         image: As :func:`measure` takes it.
-        good: Brightness of good images of training.
+        good: Brightness of good images of training, of those that the model notes.
 
     Returns:
-        ``None`` if there were such, or if nothing is known of them.
+        ``None`` if there is such a one, or if nothing is known of them.
     """
     if not good:
         return None
@@ -85,8 +85,8 @@ def doubt_of_light(image: NDArray[np.floating[Any]], good: Sequence[float]) -> s
     if brightness * _FACTOR >= darkest and (1 - brightness) * _FACTOR >= 1 - brightest:
         return None
     return (
-        f"the mean of its grey levels is {brightness:.3g} of white, of good ones in training {darkest:.3g} to "
-        f"{brightest:.3g}. Look at lamp and lens; its score may mean little"
+        f"the mean of its grey levels is {brightness:.3g} of white, of {len(good)} good ones in training "
+        f"{darkest:.3g} to {brightest:.3g}. Look at lamp and lens; its score may mean little"
     )
 
 

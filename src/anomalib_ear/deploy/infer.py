@@ -144,6 +144,7 @@ class _Inspection:
         self._drift = DriftWatch(line.model.good, line.model.threshold)
         self._is_drift_said = False
         self._num_doubtful = self._num_kept_doubtful = 0
+        self._doubted: set[str] = set()
         if line.model.own_threshold != 0.5:
             say(f"The model was exported with another threshold than 0.5: {line.model.own_threshold:.4g}.")
         elif math.isnan(line.model.trained_threshold):
@@ -249,7 +250,9 @@ class _Inspection:
         drift = "" if changed is None else changed or "no"
         if part.doubt is not None:
             self._num_doubtful += 1
-            if self._num_doubtful == 1:
+            kind = "size" if scores.light is None else "light"
+            if kind not in self._doubted:  # that of one kind must not hide that the lamp is off
+                self._doubted.add(kind)
                 tqdm.write(f"doubt: {as_one_line(scores.path)}: {part.doubt}.", file=sys.stderr)
         row = as_row(scores.path, part.raw_score, part.score, part.label, scores.digest)
         self.table.append((*row, drift, part.doubt or ""))

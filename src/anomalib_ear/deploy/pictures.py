@@ -107,9 +107,11 @@ def defects(
     above = (_log_odds(values) - _log_odds(pixel_threshold)).clip(0)
     if above.any():
         highest = _highest_of_region(above)
-        is_defect = (above > 0) & (highest > above.max() - (_log_odds(score) - _log_odds(threshold)))
-        share, least = np.where(is_defect, above / np.where(above, highest, 1), 0), _SHARE
+        bound = above.max() - (_log_odds(score) - _log_odds(threshold))
+        has_defect = (highest > bound) | (highest == above.max())
+        share, least = np.where(has_defect, above / np.where(above, highest, 1), 0), _SHARE
     else:
+        values = values.clip(1e-6)
         share, least = values / values.max(), _PEAK
     return np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) > least
 

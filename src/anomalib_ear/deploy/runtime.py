@@ -151,7 +151,7 @@ class DeployedModel:
             raise ValueError(msg)
         self.num_requests: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self.num_threads = self.num_requests + (cores or available_cores())
-        self._has_doubted = False
+        self._doubted: set[str] = set()
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         for _ in range(self.num_requests):
             self._idle.put(compiled.create_infer_request())
@@ -171,9 +171,10 @@ class DeployedModel:
                 another size; or if the model's score is not finite, or not in [0, 1].
         """
         pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
-        prediction = self.infer(self.prepare(pixels), self.doubt(pixels))
-        if prediction.doubt is not None and not self._has_doubted:
-            self._has_doubted = True
+        doubt = self.doubt(pixels)
+        prediction, kind = self.infer(self.prepare(pixels), doubt), "light" if doubt is None else "size"
+        if prediction.doubt is not None and kind not in self._doubted:
+            self._doubted.add(kind)
             name = "A photograph" if isinstance(photograph, np.ndarray) else photograph
             logger.warning("%s: %s. Of later ones only `Prediction.doubt` says it.", name, prediction.doubt)
         return prediction
@@ -264,13 +265,14 @@ class DeployedModel:
         if min(score.min(), anomaly_map.min()) < 0 or max(score.max(), anomaly_map.max()) > 1:
             msg = "the model's score is not normalised to [0, 1]: export it with its post-processor."
             raise ValueError(msg)
+        doubts = [doubt, doubt_of_light(image, self.good["brightness"])]
         normalised = float(score.item())
         return Prediction(
             score=normalised,
             raw_score=raw_score(normalised, self.trained_threshold),
             is_defective=normalised > self.threshold,
             anomaly_map=anomaly_map.reshape(anomaly_map.shape[-2:]),
-            doubt=doubt or doubt_of_light(image, self.good["brightness"]),
+            doubt="; ".join(filter(None, doubts)) or None,
         )
 
 
