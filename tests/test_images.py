@@ -584,6 +584,22 @@ class TestChecks:
         assert re.search(r"In '.*good' is left out: no photographs: 1 \.heic\.", caplog.text)
         assert re.search(r"1 files like '.*defective/masks/4\.png' are taken for photographs", caplog.text)
 
+    @pytest.mark.parametrize("name", ["1_mask.png", "1_GT.png", "1_label.bmp", "1.png", "1.PNG"])
+    def test_masks_beside_photographs_are_said(self, root: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+        """Some data sets come so; anomalib takes each for one more photograph."""
+        Image.open(root / "good" / "1.png").save(root / "good" / "1.jpg")
+        (root / "good" / "1.png").unlink()
+        PredictDataset(root / "good")
+        assert "are they masks" not in caplog.text
+        Image.new("L", SIZE[::-1]).save(root / "good" / name)
+        PredictDataset(root / "good")
+        assert re.search(rf"1 files like '.*good/{name}' are taken for photographs: are they masks\?", caplog.text)
+
+    def test_no_photograph_is_its_own_mask(self, root: Path) -> None:
+        """As where both lie in one folder."""
+        with pytest.raises(MisMatchError, match=r"defective/4\.png' would be its own mask"):
+            self.data(root, mask_dir="defective").setup()
+
     @pytest.mark.parametrize("command", ["fit", "predict"])
     def test_what_a_host_leaves_out_or_takes_wrongly_is_said(
         self, root: Path, command: str, caplog: pytest.LogCaptureFixture

@@ -8,6 +8,7 @@ by name: files of several pages, integers or floats whose white is unknown, dama
 first picture is the photograph. Transparency is left out: a photograph's pixels are the colours that the file holds.
 """
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ from anomalib_ear.decoding import (
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 # Folders of masks, as users name them.
 MASK_FOLDERS = ("masks", "mask", "ground_truth")
+# How names of masks beside their photographs end, without the suffix.
+MASK_NAME = re.compile(r"_(label|GT|mask)$")
 # What a user may not expect. Each ends a sentence that begins with the file's name.
 NOTES = (
     "is turned upright, as its EXIF orientation says and viewers do; anomalib's own reader leaves it lying",

@@ -301,6 +301,17 @@ def test_two_commands_do_not_write_one_table(
     assert len(scored(begun)) == 2
 
 
+def test_a_table_that_was_moved_away_is_not_begun_in_its_middle(begun: Path) -> None:
+    """It would have no header, and no later run could read it."""
+    table = begun / "scores.csv"
+    with closing(ScoreTable(begun, json.loads((begun / "scores.json").read_text()), resume=True)) as scores:
+        row = tuple(next(scores.rows()))
+        table.rename(begun / "moved.csv")
+        with pytest.raises(OSError, match=r"scores\.csv was moved away: move it back"):
+            scores.append(row)
+    assert not table.exists()
+
+
 @pytest.mark.parametrize("where", [".", "in", "in/deep", "in/deep/linked"])
 def test_pictures_of_the_line_are_no_photographs(
     model: Path, tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]

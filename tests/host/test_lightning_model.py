@@ -3,6 +3,8 @@
 
 """Ear in anomalib's hands: its commands, its engine, its checkpoints, its exports."""
 
+import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -183,6 +185,27 @@ class TestCheckpoints:
         again = Ear.load_from_checkpoint(next(tmp_path.rglob("*.ckpt"))).eval()
         image = torch.rand(1, 3, 64, 96)
         assert torch.equal(model(image).anomaly_map, again(image).anomaly_map)
+
+    def test_what_it_brings_is_said(
+        self, run: Run, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whoever spells out a default may have meant it."""
+        with caplog.at_level(logging.INFO):
+            Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False).predict(
+                Ear(excised_share=0.1, visualizer=False),
+                data_path=surfaces / "good" / "000.png",
+                ckpt_path=run.checkpoint,
+            )
+        assert re.search(r"From the checkpoint: .*excised_share=0\.2, mosaic_size=4, channels=\[4, 8, 8\]", caplog.text)
+
+    def test_gates_that_it_was_not_calibrated_for_are_refused(self, run: Run, tmp_path: Path) -> None:
+        """Set on the network itself they leave the statistics as they were."""
+        model = Ear.load_from_checkpoint(run.checkpoint, map_location="cpu", visualizer=False)
+        model.model.unet.gates = (True, True)
+        with pytest.raises(ValueError, match=r"gates \(True, True\) and is calibrated for \(False, True\)"):
+            model.to_onnx(tmp_path)
+        model.model.calibrate()
+        model.insist_on_training()
 
     def test_can_be_loaded_without_pictures(self, run: Run) -> None:
         """Processors and visualizer are the caller's choice."""

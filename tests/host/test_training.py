@@ -16,10 +16,11 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from anomalib.callbacks import ModelCheckpoint
-from anomalib.data import AnomalibDataset, Folder
+from anomalib.data import AnomalibDataset, Folder, PredictDataset
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -418,6 +419,21 @@ class TestData:
             model, train_dataloaders=DataLoader(images, batch_sampler=batches, collate_fn=images.collate_fn)
         )
         assert model.model.is_calibration_current
+
+    @pytest.mark.parametrize(("sizes", "batch_size", "is_said"), [(2, 2, True), (2, 1, False), (1, 2, False)])
+    def test_sizes_that_share_a_batch_are_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, sizes: int, batch_size: int, *, is_said: bool
+    ) -> None:
+        """The host resizes such a batch to its largest, so that a score depends on the neighbours."""
+        for index in range(4):
+            noise = np.random.default_rng(index).integers(0, 256, (40 + 20 * (index % sizes), 60, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"{index}.png")
+        dataset = PredictDataset(tmp_path)
+        loader = DataLoader(dataset, batch_size, collate_fn=dataset.collate_fn)
+        engine = Engine(default_root_dir=tmp_path / "run", accelerator="cpu", max_epochs=2, logger=False)
+        engine.fit(model := Ear(**FEATURES), train_dataloaders=loader)
+        engine.predict(model, dataloaders=loader)
+        assert caplog.text.count("what is scored depends on the batch") == 2 * is_said
 
     def test_images_without_a_number_are_refused(self, images: AnomalibDataset, tmp_path: Path) -> None:
         """Before the first step, since all of them calibrate at the end."""

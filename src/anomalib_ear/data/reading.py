@@ -138,7 +138,7 @@ def _check_folders(samples: DataFrame, given: Mapping[str, Any]) -> None:
     """Refuse a mask of another folder: the host pairs in the order of all paths, and names may occur in each folder.
 
     Raises:
-        MisMatchError: If of several photographs with one name one would get the mask of another.
+        MisMatchError: If of several photographs with one name one would get the mask of another, or if one is its own.
     """
     if "mask_path" not in samples:
         return
@@ -148,6 +148,9 @@ def _check_folders(samples: DataFrame, given: Mapping[str, Any]) -> None:
     folders = [_folders(given, name) for name in ("abnormal_dir", "mask_dir")]
     side_by_side = list(zip(*folders, strict=True)) if len(folders[0]) == len(folders[1]) else []
     for photograph, mask in pairs:
+        if photograph.resolve() == mask.resolve():
+            msg = f"'{photograph}' would be its own mask: put masks into a folder of their own, and name it mask_dir."
+            raise MisMatchError(msg)
         is_sibling = photograph.parent.name == mask.parent.name or any(
             photograph.parent.relative_to(one) == mask.parent.relative_to(other)
             for one, other in side_by_side

@@ -192,13 +192,21 @@ class EarExportMixin(ExportMixin):
         """Refuse a model whose scores would mean nothing.
 
         Raises:
-            ValueError: If it is not trained, or its training was interrupted since it was last calibrated.
+            ValueError: If it is not trained, or its training was interrupted or its gates were changed since it was
+                last calibrated.
         """
         if not self.model.anomaly_map.is_calibrated:
             msg = "this model is not trained, its scores would mean nothing: give the checkpoint with --ckpt_path."
             raise ValueError(msg)
         if not self.model.is_calibration_current:
             msg = "the training of this model was interrupted: give the last checkpoint that it wrote with --ckpt_path."
+            raise ValueError(msg)
+        gates, calibrated = self.model.unet.gates, tuple(self.model.calibrated_gates.tolist())
+        if gates != calibrated:
+            msg = (
+                f"this model has the gates {gates} and is calibrated for {calibrated}: call its `model.calibrate()`, "
+                "or load the checkpoint with skip_gates."
+            )
             raise ValueError(msg)
 
     def _describe(self, *, sees_input: bool = True) -> dict[str, str]:

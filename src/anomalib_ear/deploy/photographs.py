@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anomalib_ear.deploy.pictures import is_ours
-from anomalib_ear.images import MASK_FOLDERS, SUFFIXES
+from anomalib_ear.images import MASK_FOLDERS, MASK_NAME, SUFFIXES
 
+# A file of another suffix beside a JPEG of its name is likely to be its mask.
+_JPEG = (".jpg", ".jpeg")
 # Type bits of what cannot be reached.
 _UNREACHABLE = 0
 
@@ -96,7 +98,14 @@ def doubts(folder: Path) -> list[str]:
     texts = [f"In '{as_one_line(folder)}' is left out: {text}." for text in [*search.unreachable, *search.left_out()]]
     linked = [file for file in files if any(up.is_symlink() for up in file.parents if folder in up.parents)]
     taken = sorted({*files} - {*linked})
-    masks = [file for file in taken if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)]
+    pairs = {file.with_suffix("") for file in taken if file.suffix.lower() in _JPEG}
+    masks = [
+        file
+        for file in taken
+        if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)
+        or MASK_NAME.search(file.stem)
+        or (file.suffix.lower() not in _JPEG and file.with_suffix("") in pairs)
+    ]
     results = sorted({*search.written} - {*linked})
     for paths, text in (
         (linked, "are left out, for they are behind a link to a folder: give that folder instead."),

@@ -86,10 +86,16 @@ class ScoreTable:
             yield from rows
 
     def append(self, row: tuple[str, ...]) -> None:
-        """Append a row, or raise OSError and leave the table as it was."""
+        """Append a row, or raise OSError and leave the table as it was, or as somebody has moved it away."""
         data = encode([row])
-        # Without a buffer a row is in the file or it is not, and nothing is left to be written later.
-        with self.path.open("ab", buffering=0) as file:
+        # Without a buffer a row is in the file or it is not, and nothing is left to be written later. Not made anew: it
+        # would have no header.
+        try:
+            table = self.path.open("r+b", buffering=0)
+        except FileNotFoundError as error:
+            msg = f"{self.path} was moved away: move it back, or the next run begins a new one."
+            raise OSError(msg) from error
+        with table as file:
             end = file.seek(0, os.SEEK_END)
             try:
                 while data:

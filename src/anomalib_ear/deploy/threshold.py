@@ -33,6 +33,7 @@ def check_threshold(threshold: float) -> None:
     Raises:
         ValueError: If it is no number in [0, 1].
     """
-    if not (isinstance(threshold, float | int | np.floating | np.integer) and 0 <= threshold <= 1):
+    is_number = isinstance(threshold, float | int | np.floating | np.integer) and not isinstance(threshold, bool)
+    if not (is_number and 0 <= threshold <= 1):
         msg = f"threshold must lie in [0, 1], got {threshold!r}; the number 0.5 is the trained one."
         raise ValueError(msg)

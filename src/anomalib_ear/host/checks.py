@@ -120,6 +120,29 @@ def check_photographs(dataset: Any, trained: TrainedSizes | None) -> None:  # no
         logger.warning("%d of %d photographs, such as '%s': %s.", len(others), len(photographs), *others[0])
 
 
+def warn_of_mixed_batches(loader: Any) -> None:  # noqa: ANN401  anybody's
+    """Say if a loader's photographs differ in size: the host resizes a batch to its largest, the model does it again.
+
+    Datamodules that the host has resize each photograph before.
+
+    Args:
+        loader: Loader of a data set of files; of others nothing is checked.
+    """
+    dataset = getattr(loader, "dataset", None)
+    # Not the loader's own batch_size, which Lightning's loader of a prediction has not.
+    is_single = getattr(getattr(loader, "batch_sampler", None), "batch_size", None) == 1
+    if is_single or getattr(dataset, "augmentations", None) is not None:
+        return
+    photographs = {read_size(path): path for path in _photographs(dataset)}
+    if len(photographs) > 1:
+        (one, first), (other, second), *_ = photographs.items()
+        logger.warning(
+            "'%s' has %d x %d pixels (height x width), '%s' %d x %d. In one batch they are resized twice, and what is "
+            "scored depends on the batch: give the data set a Resize as its augmentations, or its loader batch_size=1.",
+            *(first, *one, second, *other),
+        )
+
+
 def _photographs(dataset: Any) -> list[str]:  # noqa: ANN401  anybody's
     """Return the paths of a data set's photographs; none of videos, and where there are no files."""
     is_labelled = isinstance(dataset, AnomalibDataset)

@@ -377,10 +377,15 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         return cast("Ear", type(self).load_from_checkpoint(path, **given))
 
     def _adopt(self, trained: dict[str, Any]) -> None:
-        """Take over the hyperparameters of a checkpoint."""
-        for name in self.hparams.keys() & trained.keys():  # not the processors, which have their own configuration
-            if name not in self._given & CHANGEABLE:
-                self.hparams[name] = trained[name]
+        """Take over the hyperparameters of a checkpoint, and say which: one may have been meant by its default."""
+        taken = {  # not the processors, which have their own configuration
+            name: trained[name]
+            for name, own in self.hparams.items()
+            if name in trained and name not in self._given & CHANGEABLE and plain(trained[name]) != plain(own)
+        }
+        self.hparams.update(taken)
+        if taken:
+            logger.info("From the checkpoint: %s.", ", ".join(f"{name}={value}" for name, value in taken.items()))
 
     def _architecture(self) -> dict[str, Any]:
         """Return the hyperparameters that decide the network."""

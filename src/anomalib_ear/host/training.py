@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import IterableDataset
 
-from anomalib_ear.host.checks import check_photographs
+from anomalib_ear.host.checks import check_photographs, warn_of_mixed_batches
 from anomalib_ear.host.schedule import Start
 from anomalib_ear.method.calibration import DIVERGED
 
@@ -65,6 +65,7 @@ class TrainingCallback(Callback):
                 "it calibrates Ear."
             )
             raise TypeError(msg)
+        warn_of_mixed_batches(trainer.train_dataloader)
         self._every_n_epochs, self._validated_step = trainer.check_val_every_n_epoch, -1
         pl_module.start = Start.of(trainer)
         pl_module.begin()
@@ -143,15 +144,14 @@ class TrainingCallback(Callback):
 def _check(model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
     """Refuse an untrained model and photographs that cannot be read, and say which have a doubtful size."""
     model.insist_on_training()
-    for dataset in _datasets(loaders):
-        check_photographs(dataset, model.training_data.sizes)
+    for loader in _each(loaders):
+        check_photographs(getattr(loader, "dataset", None), model.training_data.sizes)
+        warn_of_mixed_batches(loader)
 
 
-def _datasets(loaders: Any) -> list[Any]:  # noqa: ANN401  Lightning's
-    """Return the data sets of one loader, or of several."""
-    return [
-        getattr(loader, "dataset", None) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])
-    ]
+def _each(loaders: Any) -> list[Any]:  # noqa: ANN401  Lightning's
+    """Return one loader, or several, as a list."""
+    return list(loaders) if isinstance(loaders, list | tuple) else [loaders]
 
 
 def _warn_without_threshold(trainer: Trainer, model: "Ear") -> bool:
@@ -169,7 +169,8 @@ def _warn_without_threshold(trainer: Trainer, model: "Ear") -> bool:
 
 def _warn_of_training_images(trainer: Trainer, model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
     """Say so if the model is to be judged by images that it was trained on: a split without a seed is drawn anew."""
-    for dataset in _datasets(loaders) if trainer.is_global_zero else ():
+    for loader in _each(loaders) if trainer.is_global_zero else ():
+        dataset = getattr(loader, "dataset", None)
         if text := model.training_data.among(dataset, getattr(trainer, "datamodule", None)):
             logger.warning(
                 "%s. Figures of such images flatter the model: split as in training (--data.seed), or keep copies out.",

@@ -3,16 +3,13 @@
 
 """Images that occur more than once in a data set, byte for byte; ``__main__`` is the command."""
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anomalib_ear.deploy.files import sha256
 from anomalib_ear.deploy.photographs import Found, Search, as_one_line
-from anomalib_ear.images import MASK_FOLDERS
-
-_MASK = re.compile(r"_(label|GT|mask)$")
+from anomalib_ear.images import MASK_FOLDERS, MASK_NAME
 
 
 def images_below(root: Path) -> Found:
@@ -38,7 +35,7 @@ def images_below(root: Path) -> Found:
         path.relative_to(root): path
         for path in sorted(files)
         if path.is_file()
-        and not _MASK.search(path.stem)
+        and not MASK_NAME.search(path.stem)
         and not set(MASK_FOLDERS).intersection(path.relative_to(root).parts[:-1])
     }
     broken = [f"{as_one_line(path)} cannot be reached: a broken link" for path in files if not path.is_file()]
