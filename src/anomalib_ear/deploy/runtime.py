@@ -171,8 +171,8 @@ class DeployedModel:
                 another size; or if the model's score is not finite, or not in [0, 1].
         """
         pixels = photograph if isinstance(photograph, np.ndarray) else _read_photograph(photograph)
-        doubt = self.doubt(pixels)
-        prediction, kind = self.infer(self.prepare(pixels), doubt), "light" if doubt is None else "size"
+        image, doubt = self.prepare(pixels), self.doubt(pixels)
+        prediction, kind = self.infer(image, doubt), "light" if doubt is None else "size"
         if prediction.doubt is not None and kind not in self._doubted:
             self._doubted.add(kind)
             name = "A photograph" if isinstance(photograph, np.ndarray) else photograph
