@@ -85,14 +85,15 @@ def finish(job: Row, environment: Row, metrics: Row, **arguments: Any) -> Row:  
 def environment(device: torch.device | None = None) -> Row:
     """Return the fields that say where and when a row is made; the device is where a model was trained."""
     cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    has_amx = False
+    kind = ""
     if info.exists():
         text = info.read_text()
         cpu = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), cpu)
-        has_amx = "amx_bf16" in text  # two processors of one name may differ in it
+        # Processors of one name may differ in it, and Ear trains in float32 where there is no bfloat16.
+        kind = "AMX" if "amx_bf16" in text else "" if "avx512_bf16" in text else "no bfloat16"
     gpu = torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else ""
     return {
-        "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", "AMX" if has_amx else "", gpu])),
+        "machine": ", ".join(filter(None, [cpu, f"{os.cpu_count()} cores", kind, gpu])),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from anomalib_ear.method.precision import has_bfloat16
 from benchmarks import metrics, plan, report, store, tables
 from benchmarks.frames import frame, last_versions
 from conftest import REPOSITORY
@@ -55,6 +56,13 @@ class TestFile:
         assert rows
         assert all(set(line) == set(store.FIELDS) for line in rows)
         assert not [line["command"] for line in rows if re.search(r"(^|[^\w.…])/\w", line["command"])]
+
+    def test_machines_that_train_in_other_precisions_have_other_names(self) -> None:
+        """A name without a word on it is that of a processor with AVX-512 BF16."""
+        named = store.environment()["machine"]
+        capabilities = torch.cpu.get_capabilities()
+        assert ("no bfloat16" in named) is not has_bfloat16("cpu")
+        assert ("AMX" in named) is bool(capabilities.get("amx_bf16"))
 
     def test_a_command_names_no_folder_of_the_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of an absolute path the last name stays; relative ones and all else stay as they were."""
