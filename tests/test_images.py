@@ -35,7 +35,8 @@ from torchvision.transforms.v2 import CenterCrop, Compose, RandomCrop, Resize, T
 from anomalib_ear import Ear, images
 from anomalib_ear.data import SyntheticDefectDataset
 from anomalib_ear.deploy.pictures import save
-from anomalib_ear.host.checks import advise_size, check_datamodule
+from anomalib_ear.host.checks import check_datamodule
+from anomalib_ear.host.sizes import advise_size
 from anomalib_ear.masks import read_mask
 from conftest import REPOSITORY, SIZE, Run, surface
 from scenes import write_exact, write_lossy, write_refused, write_turned

@@ -44,12 +44,13 @@ from anomalib_ear.host.checkpoints import (
     refuse_other_processors,
     trained_arguments,
 )
-from anomalib_ear.host.checks import check_datamodule, check_photographs, trained_sizes
+from anomalib_ear.host.checks import check_datamodule
 from anomalib_ear.host.distributed import compute_once, evaluate_once
 from anomalib_ear.host.post_processing import EarPostProcessor
 from anomalib_ear.host.registration import share_run_folder
 from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.schedule import Start, limit_epochs, one_cycle, progress
+from anomalib_ear.host.sizes import check_photographs, trained_sizes
 from anomalib_ear.host.training import (
     TrainingCallback,
     check_trainer,

@@ -23,8 +23,8 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import IterableDataset
 
-from anomalib_ear.host.checks import check_photographs, warn_of_mixed_batches
 from anomalib_ear.host.schedule import Start
+from anomalib_ear.host.sizes import check_photographs, warn_of_mixed_batches
 from anomalib_ear.method.calibration import DIVERGED
 
 if TYPE_CHECKING:
