@@ -52,6 +52,21 @@ def test_files_that_are_no_photographs_are_counted_and_do_not_fail(
     assert "0 not scored" in said.out
 
 
+@pytest.mark.parametrize("name", ["1_GT.png", "1.bmp", "masks/1.png"])
+def test_photographs_that_seem_to_be_masks_are_said(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are scored: a name proves nothing."""
+    photograph(tmp_path / "in" / "1.jpg", 10)
+    model = brightness_model(tmp_path)
+    inspect(model, tmp_path / "in", tmp_path / "before")
+    assert "masks" not in capsys.readouterr().err
+    photograph(tmp_path / "in" / name, 10)
+    assert inspect(model, tmp_path / "in", tmp_path / "out") == 0
+    assert f"1 files like {name} are taken for photographs: are they masks?" in capsys.readouterr().err
+    assert name in scored(tmp_path / "out")
+
+
 @pytest.mark.parametrize("source", ["in/report.pdf", "in/*.pdf", "in/a/*.png", "in/nothing.png", "", "in/empty"])
 def test_no_photograph_is_one_error(
     folder: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

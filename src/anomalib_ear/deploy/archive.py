@@ -21,7 +21,7 @@ import pyarrow.dataset as arrow_dataset
 from numpy.typing import NDArray
 from pyarrow import fs, parquet
 
-from anomalib_ear.deploy.command import say_left_out
+from anomalib_ear.deploy.command import say_found
 from anomalib_ear.deploy.photographs import Found, Search, as_one_line, as_text, find
 from anomalib_ear.deploy.scores import check_run
 from anomalib_ear.images import SUFFIXES
@@ -94,7 +94,7 @@ class Archive:
         if self.is_local:
             found = find(self.root)
             self.unreachable = found.unreachable
-            say_left_out(found)
+            say_found(found)
             for name, file in found.files.items():
                 yield Entry(as_text(name), *_size_and_time(file))
             return
@@ -113,7 +113,7 @@ class Archive:
                     time = None if entry.mtime_ns is None else entry.mtime_ns // 1000
                     yield Entry(path.removeprefix(self.root).lstrip("/"), entry.size, time)
         self.unreachable = [*search.unreachable]
-        say_left_out(Found({}, search.left_out(), self.unreachable))
+        say_found(Found({}, search.left_out(), self.unreachable))
         if is_empty:
             msg = f"no photographs ({', '.join(sorted(SUFFIXES))}) in {self.root}: give a folder with some."
             raise FileNotFoundError(msg)

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import jsonargparse
 
-from anomalib_ear.deploy.photographs import Found, as_one_line
+from anomalib_ear.deploy.photographs import Found, as_one_line, seeming_masks
 
 # Status of processes that Ctrl-C ended.
 INTERRUPTED = 130
@@ -28,11 +28,13 @@ def fail(text: str) -> int:
     return 2
 
 
-def say_left_out(found: Found) -> None:
-    """Name what a search left out, and where it could not search."""
+def say_found(found: Found) -> None:
+    """Name what a search left out, where it could not search, and photographs that seem to be masks."""
     for kind, texts in (("left out", found.left_out), ("not searched", found.unreachable)):
         for text in texts:
             say(f"{kind}: {text}", sys.stderr)
+    if masks := seeming_masks(found.files):
+        say(f"{len(masks)} files like {masks[0]} are taken for photographs: are they masks?", sys.stderr)
 
 
 def check_output(output: str) -> None:

@@ -23,7 +23,7 @@ from typing import Literal, cast
 import jsonargparse
 from tqdm import tqdm
 
-from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say, say_left_out
+from anomalib_ear.deploy.command import INTERRUPTED, check_output, fail, run_command, say, say_found
 from anomalib_ear.deploy.drift import SCORE, DriftWatch
 from anomalib_ear.deploy.line import Line, Scores
 from anomalib_ear.deploy.model_file import digest
@@ -157,7 +157,7 @@ class _Inspection:
 
     def score(self, found: Found, *, resume: bool) -> None:
         """Score photographs, without those that have scores if the table goes on."""
-        say_left_out(found)
+        say_found(found)
         self._failures += found.unreachable
         files = self._to_do(found.files) if resume else found.files
         self.num_failed = len(self._failures)

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +88,26 @@ def root_of(source: str) -> Path:
     return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
 
 
+def seeming_masks(names: Iterable[Path]) -> list[Path]:
+    """Return which photographs seem to be masks by their names.
+
+    Args:
+        names: Paths of photographs under the folder that was searched.
+
+    Returns:
+        Those in a folder for masks, of a name that ends as masks' do, or beside a JPEG of their name.
+    """
+    names = list(names)
+    photographs = {name.with_suffix("") for name in names if name.suffix.lower() in _JPEG}
+    return [
+        name
+        for name in names
+        if set(name.parts[:-1]) & set(MASK_FOLDERS)
+        or MASK_NAME.search(name.stem)
+        or (name.suffix.lower() not in _JPEG and name.with_suffix("") in photographs)
+    ]
+
+
 def doubts(folder: Path) -> list[str]:
     """Say what anomalib leaves out of a folder, and what it takes that seems to be no photograph.
 
@@ -98,14 +118,7 @@ def doubts(folder: Path) -> list[str]:
     texts = [f"In '{as_one_line(folder)}' is left out: {text}." for text in [*search.unreachable, *search.left_out()]]
     linked = [file for file in files if any(up.is_symlink() for up in file.parents if folder in up.parents)]
     taken = sorted({*files} - {*linked})
-    pairs = {file.with_suffix("") for file in taken if file.suffix.lower() in _JPEG}
-    masks = [
-        file
-        for file in taken
-        if set(file.relative_to(folder).parts[:-1]) & set(MASK_FOLDERS)
-        or MASK_NAME.search(file.stem)
-        or (file.suffix.lower() not in _JPEG and file.with_suffix("") in pairs)
-    ]
+    masks = [folder / name for name in seeming_masks(file.relative_to(folder) for file in taken)]
     results = sorted({*search.written} - {*linked})
     for paths, text in (
         (linked, "are left out, for they are behind a link to a folder: give that folder instead."),

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib_ear.data.duplicates import images_below, report
-from anomalib_ear.deploy.command import say_left_out
+from anomalib_ear.deploy.command import say_found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = parser.parse_args(arguments).root
     try:
         found = images_below(root)
-        say_left_out(found)
+        say_found(found)
         text, count = report(found.files)
     except OSError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
