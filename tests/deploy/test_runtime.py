@@ -3,6 +3,7 @@
 
 """A model file that is not what it should be is one error, and photographs are read at their full range."""
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,3 +176,24 @@ def test_photographs_are_read_upright_and_at_their_full_range(tmp_path: Path) ->
         row = picture[picture.shape[0] // 2, 15:-15]  # within the frame
         assert row[:20].mean() < 30
         assert row[-20:].mean() > 220
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no process is forked here")
+def test_a_model_of_another_process_is_an_error(tmp_path: Path) -> None:
+    """OpenVINO's threads are not there after a fork, and nothing would ever answer."""
+    model = DeployedModel(brightness_model(tmp_path))
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(model.predict(np.zeros((8, 8), np.uint8)).label)
+        except RuntimeError as error:
+            answers.put(str(error))
+
+    process = context.Process(target=ask)
+    process.start()
+    process.join(60)
+    process.kill()
+    assert not answers.empty()
+    assert "built in another process" in answers.get()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import PostProcessor
+from lightning.pytorch import Trainer
 
 from anomalib_ear.deploy.threshold import FALSE_ALARMS
 from anomalib_ear.host.post_processing import EarPostProcessor, are_higher, conformal_quantile
@@ -133,3 +134,15 @@ def test_without_normalisation_labels_are_by_the_raw_threshold() -> None:
     said = scored(post_processor, torch.tensor([0.65, 0.75]))
     assert said.pred_score.tolist() == pytest.approx([0.65, 0.75])
     assert said.pred_label.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("lowest", "is_said"), [(0.2, True), (0.65, False)], ids=["many above", "few above"])
+def test_a_threshold_that_many_good_images_exceed_is_said(
+    lowest: float, caplog: pytest.LogCaptureFixture, *, is_said: bool
+) -> None:
+    """Where defective images validate, the highest F1 score of few of both kinds may take half of the good ones."""
+    post_processor = EarPostProcessor()
+    post_processor.take_training_scores(torch.linspace(0.1, 0.5, 60))
+    validated(post_processor, torch.tensor([0.1, lowest, 0.7]), torch.tensor([False, True, True]))
+    post_processor.on_train_end(Trainer(accelerator="cpu", logger=False), None)
+    assert ("good photographs exceed the threshold" in caplog.text) is is_said

@@ -50,6 +50,17 @@ def test_a_table_of_scores_is_written(run: Run, command: str, surfaces: Path, tm
         assert row["label"] == ("defective" if float(row["normalised_score"]) > 0.5 else "good")
     defective = sum(row["label"] == "defective" for row in rows)
     assert f"{len(rows) - defective} good, {defective} defective." in done.stdout + done.stderr
+    judged = re.findall(
+        r"Of (\d+) defective parts (\d+) are found, of (\d+) good ones (\d+) are rejected\.", done.stderr
+    )
+    if command == "test":
+        ((bad, found_bad, good, rejected),) = {tuple(map(int, numbers)) for numbers in judged}
+        of = [Path(row["path"]).parent.name for row in rows]
+        called = [Path(row["path"]).parent.name for row in rows if row["label"] == "defective"]
+        assert (bad, good) == (of.count("defective"), of.count("good"))
+        assert (found_bad, rejected) == (called.count("defective"), called.count("good"))
+    else:
+        assert not judged
     assert len(list(found["Pictures"].rglob("*.png"))) == len(rows)
 
 

@@ -33,7 +33,14 @@ from lightning.pytorch.callbacks import (
 )
 from PIL import Image
 from test_lightning_model import TINY, folder
-from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 from torchvision.transforms.v2 import GaussianNoise
 
 from anomalib_ear import Ear
@@ -139,7 +146,9 @@ class TestEnds:
         fit(Ear(**FEATURES), surfaces, tmp_path, max_epochs=2, callbacks=[every])
         paths = list((tmp_path / "all").iterdir())
         assert len(paths) == 2
-        assert all(calibrated_by_all(Ear.load_from_checkpoint(path), surfaces) for path in paths)
+        models = [Ear.load_from_checkpoint(path) for path in paths]
+        assert all(calibrated_by_all(model, surfaces) for model in models)
+        assert all(model.post_processor.image_threshold.isnan() for model in models)  # that of the last one is stale
 
     def test_the_best_checkpoint_is_calibrated_by_all_copies(self, surfaces: Path, tmp_path: Path) -> None:
         """Whichever epoch it is of: here the first, which has the highest loss."""
@@ -178,6 +187,16 @@ class TestEnds:
         model = Ear(**FEATURES)
         fit(model, surfaces, tmp_path, max_steps=3)
         assert model.post_processor.image_threshold.isfinite()
+
+    def test_a_stop_after_the_validation_is_said(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nobody knew before that this epoch would be the last; its threshold is that of its calibration."""
+        model = Ear(**FEATURES)
+        fit(model, surfaces, tmp_path, max_epochs=9, callbacks=[StopAfterValidation()])
+        assert calibrated_by_all(model, surfaces, 2)
+        assert model.post_processor.image_threshold.isfinite()
+        assert "two copies of each photograph calibrate the model" in caplog.text
 
     def test_ctrl_c_saves_a_calibrated_checkpoint(self, surfaces: Path, tmp_path: Path) -> None:
         """What is written at an interruption is of that moment; the model in memory asks for it."""
@@ -264,6 +283,15 @@ class StopAtOnce(Callback):
     def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         """Ask the trainer to stop."""
         del args
+        trainer.should_stop = True
+
+
+class StopAfterValidation(Callback):
+    """Ask for an end once an epoch is validated."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask for it."""
+        del pl_module
         trainer.should_stop = True
 
 
@@ -420,6 +448,19 @@ class TestData:
         )
         assert model.model.is_calibration_current
 
+    @pytest.mark.parametrize("is_of_batches", [False, True])
+    def test_a_sampler_that_leaves_photographs_out_is_refused(
+        self, images: AnomalibDataset, tmp_path: Path, *, is_of_batches: bool
+    ) -> None:
+        """All of the data set calibrates, and those that were left out may be defective."""
+        sampler = SubsetRandomSampler([0, 1, 2, 3])
+        given = {"batch_sampler": BatchSampler(sampler, 2, drop_last=False)} if is_of_batches else {"sampler": sampler}
+        loader = DataLoader(images, collate_fn=images.collate_fn, **given)
+        with pytest.raises(TypeError, match=r"draws by a SubsetRandomSampler.*Subset of the photographs"):
+            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+                Ear(**FEATURES), train_dataloaders=loader
+            )
+
     @pytest.mark.parametrize(("sizes", "batch_size", "is_said"), [(2, 2, True), (2, 1, False), (1, 2, False)])
     def test_sizes_that_share_a_batch_are_said(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, sizes: int, batch_size: int, *, is_said: bool
@@ -448,13 +489,16 @@ class TestData:
                 Ear(**FEATURES), train_dataloaders=loader
             )
 
-    def test_defective_ones_are_refused(self, images: AnomalibDataset, surfaces: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("batches", [1.0, 1], ids=["trained on", "only calibrated by"])
+    def test_defective_ones_are_refused(
+        self, images: AnomalibDataset, surfaces: Path, tmp_path: Path, batches: float
+    ) -> None:
         """What is learned from would not be found."""
         data = folder(surfaces)
         data.setup()
-        loader = DataLoader(ConcatDataset([data.test_data, images]), batch_size=4, collate_fn=images.collate_fn)
+        loader = DataLoader(ConcatDataset([images, data.test_data]), batch_size=4, collate_fn=images.collate_fn)
         with pytest.raises(ValueError, match=r"defective/020\.png is labelled defective"):
-            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1).fit(
+            Engine(default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, limit_train_batches=batches).fit(
                 Ear(**FEATURES), train_dataloaders=loader
             )
 
@@ -490,6 +534,17 @@ class TestData:
         if mode == "none":
             with pytest.raises(ValueError, match="no validation images"):
                 Engine(default_root_dir=tmp_path, accelerator="cpu").validate(model, datamodule=data)
+
+    def test_another_threshold_by_a_later_validation_is_said(
+        self, surfaces: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What is exported next would have it; the images of training give the same one."""
+        model = Ear(**FEATURES)
+        engine = fit(model, surfaces, tmp_path, max_epochs=2)
+        engine.validate(model, datamodule=folder(surfaces))
+        assert "another threshold" not in caplog.text
+        engine.validate(model, datamodule=folder(surfaces, val_split_mode="same_as_test"))
+        assert "This validation has given another threshold" in caplog.text
 
 
 class TestResume:

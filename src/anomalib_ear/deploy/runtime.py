@@ -153,6 +153,7 @@ class DeployedModel:
         self.num_threads = self.num_requests + (cores or available_cores())
         self._doubted: set[str] = set()
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        self._process = os.getpid()
         for _ in range(self.num_requests):
             self._idle.put(compiled.create_infer_request())
 
@@ -247,8 +248,12 @@ class DeployedModel:
             doubt: What ``doubt`` says of the photograph's size.
 
         Raises:
+            RuntimeError: In a process that was forked from the one that built the model, where OpenVINO hangs.
             ValueError: If the model cannot take it, or its score is not finite, or not in [0, 1].
         """
+        if os.getpid() != self._process:
+            msg = "this DeployedModel was built in another process: build one in each, with cores=... for its share."
+            raise RuntimeError(msg)
         request = self._idle.get()
         try:
             with one_line(f"the model cannot score {image.shape[2]} x {image.shape[3]} pixels"):

@@ -46,7 +46,7 @@ from anomalib_ear.host.checkpoints import (
 )
 from anomalib_ear.host.checks import check_datamodule
 from anomalib_ear.host.distributed import compute_once, evaluate_once
-from anomalib_ear.host.post_processing import EarPostProcessor
+from anomalib_ear.host.post_processing import EarPostProcessor, forget_thresholds
 from anomalib_ear.host.registration import share_run_folder
 from anomalib_ear.host.report import ReportCallback
 from anomalib_ear.host.schedule import Start, limit_epochs, one_cycle, progress
@@ -169,6 +169,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         self._export_with_antialias()
         self._has_weights = False
         self._is_resumed = False
+        self.is_calibration_full = True
         self._first_epoch = 0
         self.start = Start()
         self._seeded_epoch: int | None = None
@@ -271,8 +272,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if other or not self._is_resumed:
             self.model.forget()
             if isinstance(self.post_processor, PostProcessor):
-                for threshold in self.post_processor.buffers():
-                    threshold.fill_(torch.nan)  # as in a new one
+                forget_thresholds(self.post_processor)
         schedule = cast("LambdaLR", self.lr_schedulers())
         schedule.base_lrs = [self.hparams["learning_rate"]]
         schedule.optimizer.param_groups[0]["lr"] = schedule.base_lrs[0] * schedule.lr_lambdas[0](schedule.last_epoch)
@@ -280,7 +280,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
     def calibrate(self, *, full: bool = True) -> bool:
         """Calibrate by all training images, and tell whether it was needed.
 
-        The order of the training images and the skips that are off do not depend on how often this is done.
+        The order of the training images and the skips that are off do not depend on how often this is done. Thresholds
+        of an earlier validation are forgotten: they are of scores by other statistics.
 
         Args:
             full: Whether by all copies of each image. Else it comes twice at most: copies take time.
@@ -288,13 +289,15 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         if self.model.is_calibration_current:
             return False
         images = self._calibration_images()
-        copies = self.model.calibration_copies(len(images))
-        if not full:
-            copies = min(copies, 2)
+        wanted = self.model.calibration_copies(len(images))
+        copies = wanted if full else min(wanted, 2)
+        self.is_calibration_full = copies == wanted
         with torch.random.fork_rng(devices=[]):
             scores = compute_once(
                 self.trainer, self.model, lambda: self.model.calibrate(self._batches(images), copies)
             ).to(self.device)
+        if isinstance(self.post_processor, PostProcessor):
+            forget_thresholds(self.post_processor)
         if isinstance(self.post_processor, EarPostProcessor):
             self.post_processor.take_training_scores(scores)
         return True
@@ -320,6 +323,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         for batch in DataLoader(
             images, loader.batch_size or 1, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         ):
+            insist_on_good(batch)  # a training of few batches may not have met it
             image = batch.image.to(self.device)
             yield transform(image) if transform else image
 

@@ -16,7 +16,7 @@ import torch
 from anomalib.metrics import F1AdaptiveThreshold as HostThreshold
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
-from scipy.stats import betabinom
+from scipy.stats import betabinom, binom
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
@@ -122,6 +122,19 @@ def are_higher(scores: Tensor, than: Tensor) -> bool:
     return bool(betabinom.sf(above - 1, len(scores), len(than) + 1 - rank, rank) < CHANCE)
 
 
+def forget_thresholds(post_processor: PostProcessor) -> None:
+    """Forget what validation gave, as in a new post-processor.
+
+    Args:
+        post_processor: The host's, or Ear's.
+    """
+    for value in post_processor.buffers(recurse=False):
+        value.fill_(torch.nan)
+    threshold = post_processor._image_threshold_metric
+    if isinstance(threshold, ImageThreshold):
+        threshold.good_scores = threshold.good_scores.new_empty(0)
+
+
 class EarPostProcessor(PostProcessor):
     """Post-processor whose normalisation is strictly increasing, and which needs no defective images for a threshold.
 
@@ -173,11 +186,19 @@ class EarPostProcessor(PostProcessor):
             super().on_validation_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``, or not on training's."""
+        """Say so if the threshold rests on too few good images to keep ``FALSE_ALARMS``, or not on training's.
+
+        Also if it rests on defective ones, and more good ones exceed it than ``FALSE_ALARMS`` and chance allow.
+        """
         del pl_module
         threshold = self._image_threshold_metric
-        count: int | None = threshold.good_images  # type: ignore[assignment]  # not the host's
-        if count is None or torch.isnan(self._image_threshold) or not trainer.is_global_zero:
+        if not isinstance(threshold, ImageThreshold) or torch.isnan(self._image_threshold):
+            return
+        if not trainer.is_global_zero:
+            return
+        count = threshold.good_images
+        if count is None:
+            self._warn_of_false_alarms(threshold)
             return
         if threshold.is_of_validation_alone:
             logger.warning(
@@ -194,6 +215,18 @@ class EarPostProcessor(PostProcessor):
                 ENOUGH_IMAGES,
                 100 * FALSE_ALARMS,
                 count + 1,
+            )
+
+    def _warn_of_false_alarms(self, threshold: ImageThreshold) -> None:
+        """Say so if the highest F1 score of a few validation images costs many good parts."""
+        scores = torch.cat([threshold.good_scores, threshold.training_scores.to(threshold.good_scores.device)])
+        above = int((scores > self.image_threshold).sum())
+        if len(scores) and binom.sf(above - 1, len(scores), FALSE_ALARMS) < CHANCE:
+            logger.warning(
+                "%d of %d good photographs exceed the threshold, which gives the highest F1 score of the photographs "
+                "for validation. Validate with more of both kinds, or with good ones alone (--data.val_split_mode "
+                "from_train): then about %.0f %% of good parts exceed it.",
+                *(above, len(scores), 100 * FALSE_ALARMS),
             )
 
     @staticmethod

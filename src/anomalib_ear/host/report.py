@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch import Callback, Trainer
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class _Scored(NamedTuple):
+    """A row of the table, and whether the part is defective; ``None`` where nobody knows."""
+
+    cells: tuple[str, ...]
+    is_defective: bool | None
+
+
 class ReportCallback(Callback):
     """Write ``scores.csv`` into the folder of a test or prediction, and say where the files of a run are.
 
@@ -39,7 +46,7 @@ class ReportCallback(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[tuple[str, ...]] = []
+        self._rows: list[_Scored] = []
         self._has_earlier_pictures = False
 
     def setup(self, trainer: Trainer, pl_module: Ear, stage: str) -> None:  # type: ignore[override]
@@ -78,7 +85,8 @@ class ReportCallback(Callback):
         for index, (path, score) in enumerate(zip(paths, scores.flatten().tolist(), strict=True)):
             label = "" if labels is None else ("defective" if labels[index] else "good")
             digest = sha256(Path(path)) if Path(path).is_file() else ""  # loaders may name what is no file
-            self._rows.append(as_row(Path(path), raw_score(score, threshold), score, label, digest))
+            cells = as_row(Path(path), raw_score(score, threshold), score, label, digest)
+            self._rows.append(_Scored(cells, None if batch.gt_label is None else bool(batch.gt_label[index])))
 
     def on_predict_batch_end(  # type: ignore[override]
         self,
@@ -107,9 +115,7 @@ class ReportCallback(Callback):
         if rows and trainer.is_global_zero:
             is_replaced = _table(trainer).exists()
             said.append(f"Scores{' (earlier ones were replaced)' if is_replaced else ''}: {_write(rows, trainer)}")
-            counts = Counter(row[COLUMNS.index("label")] for row in rows)
-            if "" not in counts:
-                said.insert(0, f"{counts['good']} good, {counts['defective']} defective.")
+            said[:0] = _labels(rows)
             if (folder := _pictures(trainer, pl_module)) is not None:
                 said.append(f"Pictures{' (beside earlier ones)' if self._has_earlier_pictures else ''}: {folder}")
         if said and stage in {"fit", "test", "predict"} and trainer.is_global_zero:
@@ -128,15 +134,31 @@ def _pictures(trainer: Trainer, model: Ear) -> Path | None:
     return Path(visualizer.output_dir or _table(trainer).with_name("images")).resolve()
 
 
-def _write(rows: list[tuple[str, ...]], trainer: Trainer) -> Path:
+def _labels(rows: list[_Scored]) -> list[str]:
+    """Say how many parts are called what, and how many of them rightly; nothing without labels."""
+    counts = Counter((row.is_defective, row.cells[COLUMNS.index("label")]) for row in rows)
+    if any(label == "" for _, label in counts):
+        return []
+    called = {label: sum(counts[truth, label] for truth in (True, False, None)) for label in ("good", "defective")}
+    said = [f"{called['good']} good, {called['defective']} defective."]
+    if not any(truth is None for truth, _ in counts):
+        of = {truth: counts[truth, "good"] + counts[truth, "defective"] for truth in (True, False)}
+        said.append(
+            f"Of {of[True]} defective parts {counts[True, 'defective']} are found, of {of[False]} good ones "
+            f"{counts[False, 'defective']} are rejected."
+        )
+    return said
+
+
+def _write(rows: list[_Scored], trainer: Trainer) -> Path:
     """Write the table of a run; returns its path."""
     path = _table(trainer)
     path.parent.mkdir(parents=True, exist_ok=True)  # without pictures nobody has made it
-    replace(path, encode([COLUMNS, *rows]))
+    replace(path, encode([COLUMNS, *(row.cells for row in rows)]))
     return path
 
 
-def _of_all_processes(rows: list[tuple[str, ...]], world_size: int) -> list[tuple[str, ...]]:
+def _of_all_processes(rows: list[_Scored], world_size: int) -> list[_Scored]:
     """Return the rows of every process, by path where there are several."""
     if world_size == 1:
         return rows

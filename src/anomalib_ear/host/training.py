@@ -4,6 +4,7 @@
 """The course of a training, however it ends: by epochs, steps, time, early stopping or an interruption."""
 
 import logging
+import math
 from collections.abc import Sized
 from pathlib import Path
 from types import MethodType
@@ -21,7 +22,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import IterableDataset
+from torch.utils.data import DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
 from anomalib_ear.host.schedule import Start
 from anomalib_ear.host.sizes import check_photographs, warn_of_mixed_batches
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _AVERAGING = (StochasticWeightAveraging, WeightAveraging)
+# These draw from all of a data set.
+_SAMPLERS = (RandomSampler, SequentialSampler, DistributedSampler)
 _FINDERS = (BatchSizeFinder, LearningRateFinder)
 # How the names begin of checkpoints that these write before their trials.
 _TRIALS = (".lr_find_", ".scale_batch_size_")
@@ -51,21 +54,31 @@ class TrainingCallback(Callback):
         super().__init__()
         self._every_n_epochs: int | None = None
         self._validated_step = -1
+        self._threshold: float = math.nan
 
     def on_train_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Begin with the statistics of these images, and with the learning rate that was found or given since.
 
         Raises:
-            TypeError: If it is not known how many images there are.
+            TypeError: If it is not known how many images there are, or a sampler may leave some out.
         """
-        dataset = getattr(trainer.train_dataloader, "dataset", None)
+        loader = trainer.train_dataloader
+        dataset = getattr(loader, "dataset", None)
         if not isinstance(dataset, Sized) or isinstance(dataset, IterableDataset):
             msg = (
                 "train_dataloaders must be one DataLoader of a data set with a length, not of an iterable one: all of "
                 "it calibrates Ear."
             )
             raise TypeError(msg)
-        warn_of_mixed_batches(trainer.train_dataloader)
+        batches = getattr(loader, "batch_sampler", None)
+        sampler = getattr(loader, "sampler", None) if batches is None else getattr(batches, "sampler", batches)
+        if not isinstance(sampler, _SAMPLERS):
+            msg = (
+                f"train_dataloaders draws by a {type(sampler).__name__}, but all of its data set calibrates Ear: give "
+                "it a torch.utils.data.Subset of the photographs to learn from, without a sampler."
+            )
+            raise TypeError(msg)
+        warn_of_mixed_batches(loader)
         self._every_n_epochs, self._validated_step = trainer.check_val_every_n_epoch, -1
         pl_module.start = Start.of(trainer)
         pl_module.begin()
@@ -96,6 +109,19 @@ class TrainingCallback(Callback):
         else:
             _check(pl_module, trainer.val_dataloaders)
             _warn_of_training_images(trainer, pl_module, trainer.val_dataloaders)
+            self._threshold = _threshold(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
+        """Say so if a validation outside training has put another threshold in place of the trained one."""
+        before, now = self._threshold, _threshold(pl_module)
+        is_fitting = trainer.state.fn == TrainerFn.FITTING
+        if is_fitting or math.isnan(before) or math.isclose(before, now, rel_tol=1e-4) or not trainer.is_global_zero:
+            return
+        logger.warning(
+            "This validation has given another threshold: raw scores above %.4g are defective now, before it was %.4g. "
+            "What this model tests, predicts and exports from here on has the new one; the checkpoint has the old.",
+            *(now, before),
+        )
 
     def on_test_start(self, trainer: Trainer, pl_module: "Ear") -> None:  # type: ignore[override]
         """Refuse an untrained model before the first image is read, and say which images it was trained on."""
@@ -131,13 +157,20 @@ class TrainingCallback(Callback):
         pl_module.calibrate()
         if not trainer.is_global_zero:
             return
-        has_threshold = not _warn_without_threshold(trainer, pl_module)
-        if has_threshold and self._validated_step not in (-1, trainer.global_step):
+        if self._validated_step not in (-1, trainer.global_step):
             logger.warning(
-                "The last validation was at step %d of %d: the threshold is of then, and so is the checkpoint that was "
-                "written after it. Let --trainer.check_val_every_n_epoch or val_check_interval be smaller.",
+                "The last validation was at step %d of %d. The checkpoint that was written after it has its threshold, "
+                "later weights have none. Let --trainer.check_val_every_n_epoch or val_check_interval be smaller.",
                 self._validated_step,
                 trainer.global_step,
+            )
+        else:
+            _warn_without_threshold(trainer, pl_module)
+        if not pl_module.is_calibration_full:
+            logger.warning(
+                "A callback stopped the training after the validation of an epoch that was not to be the last: two "
+                "copies of each photograph calibrate the model, not all, and it finds less. Let it set "
+                "trainer.should_stop before the epoch ends, or take an EarlyStopping."
             )
 
 
@@ -154,17 +187,22 @@ def _each(loaders: Any) -> list[Any]:  # noqa: ANN401  Lightning's
     return list(loaders) if isinstance(loaders, list | tuple) else [loaders]
 
 
-def _warn_without_threshold(trainer: Trainer, model: "Ear") -> bool:
-    """Say so if there is no threshold from good images; returns whether that is so."""
+def _threshold(model: "Ear") -> float:
+    """Return the threshold of raw scores; NaN if there is none."""
+    return float(getattr(model.post_processor, "image_threshold", math.nan))
+
+
+def _warn_without_threshold(trainer: Trainer, model: "Ear") -> None:
+    """Say so if there is no threshold from good images."""
     threshold = getattr(model.post_processor, "image_threshold", None)
     is_asked = getattr(model.post_processor, "enable_thresholding", False)
     if not is_asked or threshold is None or not threshold.isnan() or not trainer.is_global_zero:
-        return False
+        return
     logger.warning(
-        "Nothing was validated, so there is no threshold from good images: parts above 0.5, the bound of the training "
-        "images, are called defective. Train with validation images (--data.val_split_mode from_train)."
+        "Nothing was validated with these weights, so there is no threshold from good images: parts above 0.5, the "
+        "bound of the training images, are called defective. Train with validation images (--data.val_split_mode "
+        "from_train), or validate."
     )
-    return True
 
 
 def _warn_of_training_images(trainer: Trainer, model: "Ear", loaders: Any) -> None:  # noqa: ANN401  Lightning's
