@@ -51,10 +51,10 @@ def test_a_table_of_scores_is_written(run: Run, command: str, surfaces: Path, tm
     defective = sum(row["label"] == "defective" for row in rows)
     assert f"{len(rows) - defective} good, {defective} defective." in done.stdout + done.stderr
     judged = re.findall(
-        r"Of (\d+) defective parts (\d+) are found, of (\d+) good ones (\d+) are rejected\.", done.stderr
+        r"(\d+) of (\d+) defective parts are found, (\d+) of (\d+) good parts are rejected\.", done.stderr
     )
     if command == "test":
-        ((bad, found_bad, good, rejected),) = {tuple(map(int, numbers)) for numbers in judged}
+        ((found_bad, bad, rejected, good),) = {tuple(map(int, numbers)) for numbers in judged}
         of = [Path(row["path"]).parent.name for row in rows]
         called = [Path(row["path"]).parent.name for row in rows if row["label"] == "defective"]
         assert (bad, good) == (of.count("defective"), of.count("good"))

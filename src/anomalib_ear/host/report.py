@@ -141,13 +141,10 @@ def _labels(rows: list[_Scored]) -> list[str]:
         return []
     called = {label: sum(counts[truth, label] for truth in (True, False, None)) for label in ("good", "defective")}
     said = [f"{called['good']} good, {called['defective']} defective."]
-    if not any(truth is None for truth, _ in counts):
-        of = {truth: counts[truth, "good"] + counts[truth, "defective"] for truth in (True, False)}
-        said.append(
-            f"Of {of[True]} defective parts {counts[True, 'defective']} are found, of {of[False]} good ones "
-            f"{counts[False, 'defective']} are rejected."
-        )
-    return said
+    outcomes = ((True, "defective parts are found"), (False, "good parts are rejected"))
+    of = {truth: counts[truth, "good"] + counts[truth, "defective"] for truth in (True, False)}
+    judged = [f"{counts[truth, 'defective']} of {of[truth]} {outcome}" for truth, outcome in outcomes if of[truth]]
+    return [*said, f"{', '.join(judged)}."] if judged else said
 
 
 def _write(rows: list[_Scored], trainer: Trainer) -> Path:
