@@ -49,9 +49,11 @@ def test_masks_and_other_files_are_not_compared(tmp_path: Path) -> None:
     write(tmp_path, train__a_0="1", train__a_GT_0="m", test__b_0="2", test__b_GT_0="m", ground_truth__a_0="m")
     for folder in ("train", "test"):
         (tmp_path / folder / "notes.txt").write_text("same")
+        (tmp_path / folder / "c.jpg").write_text(folder)
+        (tmp_path / folder / "c.bmp").write_text("m")
     text, count = report(images_below(tmp_path).files)
     assert count == 0
-    assert text.startswith("2 image files, 0 images")
+    assert text.startswith("4 image files, 0 images")
 
 
 def test_clean_data_set_exits_with_0(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anomalib_ear.deploy.files import sha256
-from anomalib_ear.deploy.photographs import Found, Search, as_one_line
-from anomalib_ear.images import MASK_FOLDERS, MASK_NAME
+from anomalib_ear.deploy.photographs import Found, Search, as_one_line, seeming_masks
 
 
 def images_below(root: Path) -> Found:
@@ -31,13 +30,9 @@ def images_below(root: Path) -> Found:
         raise FileNotFoundError(msg)
     search = Search()
     files = [*search.photographs(list(search.match(root, ("**", "*")))), *search.written]
-    images = {
-        path.relative_to(root): path
-        for path in sorted(files)
-        if path.is_file()
-        and not MASK_NAME.search(path.stem)
-        and not set(MASK_FOLDERS).intersection(path.relative_to(root).parts[:-1])
-    }
+    images = {path.relative_to(root): path for path in sorted(files) if path.is_file()}
+    for mask in seeming_masks(images):
+        del images[mask]
     broken = [f"{as_one_line(path)} cannot be reached: a broken link" for path in files if not path.is_file()]
     found = Found(images, search.left_out(), [*search.unreachable, *broken])
     if not images:

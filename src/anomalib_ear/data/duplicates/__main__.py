@@ -6,7 +6,7 @@
 Prints one block per such image: the checksum, then the files below ROOT, then the folders they are in. A folder is a
 split, a class or a part of the product, so an image in two of them may be a leak. KolektorSDD has kos01 twice (as
 kos26), and kos27 (as kos34). Masks are not looked at, since empty ones are all alike: *_label.*, *_GT.*, *_mask.*, and
-whatever lies in a folder masks, mask or ground_truth.
+whatever lies in a folder masks, mask or ground_truth, or is no JPEG and lies beside one of its name.
 
 Links are followed, and a folder that several lead to is searched once. What is left out is named on standard error.
 
