@@ -8,6 +8,9 @@ DEMO_IMAGES := datasets/surface_demo/$(DEMO_CATEGORY)/test
 DEMO_RUN := results/Ear/SurfaceDemo/$(DEMO_CATEGORY)/latest
 DEMO_CKPT := $(DEMO_RUN)/weights/lightning/model.ckpt
 
+# Without files of bytecode each process of the tests compiles all that it imports, which is most of its time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-lowest lint clean
 
