@@ -207,6 +207,25 @@ class TestCheckpoints:
         model.model.calibrate()
         model.insist_on_training()
 
+    @pytest.mark.parametrize(
+        ("trained", "built", "named"),
+        [
+            ({"excised_share": 0.2}, {}, "excised_share=0.2"),
+            ({"mosaic_size": 4}, {"mosaic_size": 8}, "mosaic_size=4"),
+            ({"masking": "random"}, {"masking": "none"}, "masking=random"),
+            ({"space": DEFAULT}, {"space": DEFAULT, "backbone_scale": 0.5}, "backbone_scale=0.75"),
+            ({"space": DEFAULT}, {"space": DEFAULT.removeprefix("tf_")}, f"space={DEFAULT}"),
+        ],
+        ids=["share", "mosaic", "masking", "scale", "space"],
+    )
+    def test_weights_of_another_model_are_refused(self, trained: dict, built: dict, named: str) -> None:
+        """Loaded by hand they bring no arguments, and these leave no trace in their shapes."""
+        state, other = Ear(**(TINY | trained)).state_dict(), Ear(**(TINY | built))
+        with pytest.raises(ValueError, match=f"^these weights were trained with {named}"):
+            other.load_state_dict(state)
+        Ear(**(TINY | trained)).load_state_dict(state)
+        other.load_state_dict({name: value for name, value in state.items() if name != "_extra_state"})  # older ones
+
     def test_can_be_loaded_without_pictures(self, run: Run) -> None:
         """Processors and visualizer are the caller's choice."""
         assert restored(run, visualizer=False).visualizer is None
