@@ -36,7 +36,7 @@ demo: $(INSTALLED) ## train, test, predict and export Ear on generated surfaces
 	@echo "Pictures of the predictions: results/Ear/latest/images"
 	@echo "OpenVINO model: results/demo/weights/openvino"
 
-PYTEST := -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Most tests start processes that compute: with a thread each they wait for one another less than with all cores each.
 test: $(INSTALLED) ## run every test

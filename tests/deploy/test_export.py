@@ -229,10 +229,10 @@ def test_the_old_model_stays_until_the_new_one_is_written(
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("gates", [(False, False), (True, True)], ids=str)
-def test_gates_compute_the_same(good: Folder, gates: tuple[bool, bool], tmp_path: Path) -> None:
-    """With closed skips cut out of the graph, for batches of one and of five photographs of odd sizes."""
+def test_gates_compute_the_same(good: Folder, tmp_path: Path) -> None:
+    """With a closed skip cut out of the graph, for batches of one and of five photographs of odd sizes."""
     torch.manual_seed(0)  # among random images there are some that rounding gives another mask
+    gates = (True, False)
     model = calibrated(
         Ear(space="pixels", image_size=(37, 51), channels=[4, 8, 8], skip_gates=gates, visualizer=False), good
     )

@@ -31,8 +31,7 @@ PLUGIN = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of models as the server wants it: name, version, and the two files."""
     torch.manual_seed(0)
-    ear = Ear(image_size=SIZE, channels=[4, 8], visualizer=False)
-    ear.model.space.load_pretrained()
+    ear = Ear(space="pixels", image_size=SIZE, channels=[4, 8], masking="none", visualizer=False)
     good = torch.rand(12, 3, *SIZE)
     ear.model.train()(good)
     ear.model.keep_for_calibration(good)

@@ -31,9 +31,9 @@ SIZE = (64, 96)
 
 
 def deployed(surfaces: Path, root: Path, transform: Transform | None) -> Path:
-    """Train with a pre-processing, and export."""
+    """Train with a pre-processing, and export; without masking, which takes long to export."""
     pre_processor = False if transform is None else PreProcessor(transform)
-    model = train(surfaces, root, image_size=None, pre_processor=pre_processor)
+    model = train(surfaces, root, image_size=None, masking="none", pre_processor=pre_processor)
     return model.to_openvino(root)
 
 
