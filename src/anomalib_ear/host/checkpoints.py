@@ -3,20 +3,25 @@
 
 """What a checkpoint was trained with, against what a model is built with that loads it."""
 
+import json
 from collections.abc import Collection, Mapping
 from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
+import torch
 from anomalib.pre_processing.utils.spec import spec_to_transform, transform_to_spec
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.v2 import Transform
 
 from anomalib_ear.deploy.pre_processing import steps
+from anomalib_ear.method.masking import WITHOUT_ATTENTION
 
 # What a trained model may be asked to change; all else was settled by training and comes from the checkpoint.
 CHANGEABLE = frozenset({"skip_gates", "learning_rate", "seed", "max_epochs"})
 PROCESSORS = ("pre_processor", "post_processor")
+# Arguments that weights depend on, and that no name or shape of theirs tells.
+_UNSEEN = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size")
 # Keys in a checkpoint, of a post-processor's class, and of all arguments: ``load_from_checkpoint`` writes those that it
 # is given over the hyperparameters.
 _KIND, _ARGUMENTS = "anomalib_ear_post_processor", "anomalib_ear_arguments"
@@ -98,6 +103,42 @@ def refuse_other_processors(processors: Mapping[str, Any], checkpoint: Mapping[s
         if processors[name] is not None and _is_off(name, checkpoint):
             msg = f"the checkpoint was trained without a {name}: give --model.{name} false."
             raise ValueError(msg)
+
+
+def describe_weights(arguments: Mapping[str, Any]) -> Tensor:
+    """Return the arguments that weights depend on and do not show.
+
+    Args:
+        arguments: The model's hyperparameters, by name.
+
+    Returns:
+        JSON, as a tensor of bytes: other tools expect nothing but tensors in a state.
+    """
+    return torch.tensor(list(json.dumps(_unseen(arguments)).encode()), dtype=torch.uint8)
+
+
+def refuse_other_weights(arguments: Mapping[str, Any], described: Tensor) -> None:
+    """Refuse weights that were trained with other arguments than a model was built with.
+
+    Args:
+        arguments: The model's hyperparameters, by name.
+        described: What ``describe_weights`` returned of those that the weights were trained with.
+
+    Raises:
+        ValueError: If one differs; names it, and both values.
+    """
+    trained = json.loads(bytes(described.tolist()))
+    for name, own in _unseen(arguments).items():
+        if trained[name] != own:
+            msg = f"these weights were trained with {name}={trained[name]}, but this model has {own}: build it so."
+            raise ValueError(msg)
+
+
+def _unseen(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: plain(arguments[name]) for name in _UNSEEN}
+    if found["masking"] not in WITHOUT_ATTENTION:
+        found["masking"] = "attention"  # whose weights show which
+    return found
 
 
 def _trained(checkpoint: Mapping[str, Any]) -> dict[str, str | None]:

@@ -9,7 +9,6 @@ Masking" (arXiv 2310.04010).
 
 import copy
 import inspect
-import json
 import logging
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
@@ -38,11 +37,13 @@ from anomalib_ear.host.arguments import check_arguments, refuse_unused
 from anomalib_ear.host.checkpoints import (
     CHANGEABLE,
     PROCESSORS,
+    describe_weights,
     given_arguments,
     note,
     plain,
     refuse_other,
     refuse_other_processors,
+    refuse_other_weights,
     trained_arguments,
 )
 from anomalib_ear.host.checks import check_datamodule
@@ -62,7 +63,6 @@ from anomalib_ear.host.training import (
 )
 from anomalib_ear.host.visualizer import EarVisualizer
 from anomalib_ear.method.attention import DINO, load_attention
-from anomalib_ear.method.masking import WITHOUT_ATTENTION
 from anomalib_ear.method.model import EarModel, build_model
 from anomalib_ear.method.spaces import DEFAULT
 from anomalib_ear.method.variation import Strengths
@@ -73,8 +73,6 @@ logger = logging.getLogger(__name__)
 
 # Arguments that the network is built from.
 _METHOD = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size", "channels", "variation")
-# Those of them that no tensor's name or shape tells.
-_UNSEEN = ("space", "backbone_scale", "masking", "excised_share", "mosaic_size")
 
 
 class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's to_onnx is not Lightning's either
@@ -374,8 +372,8 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
             datamodule.setup(self.trainer.state.fn)
 
     def get_extra_state(self) -> Tensor:
-        """Return the arguments that weights depend on and do not show, as JSON in bytes: other tools expect tensors."""
-        return torch.tensor(list(json.dumps(self._unseen()).encode()), dtype=torch.uint8)
+        """Return the arguments that the weights depend on and do not show."""
+        return describe_weights(self.hparams)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse weights that were loaded by hand, without their arguments.
@@ -383,17 +381,7 @@ class Ear(EarExportMixin, AnomalibModule):  # type: ignore[misc]  # anomalib's t
         Raises:
             ValueError: If this model was built with other arguments than theirs.
         """
-        trained = json.loads(bytes(state.tolist()))
-        for name, own in self._unseen().items():
-            if trained[name] != own:
-                msg = f"these weights were trained with {name}={trained[name]}, but this model has {own}: build it so."
-                raise ValueError(msg)
-
-    def _unseen(self) -> dict[str, Any]:
-        arguments = {name: plain(self.hparams[name]) for name in _UNSEEN}
-        if arguments["masking"] not in WITHOUT_ATTENTION:
-            arguments["masking"] = "attention"  # its weights show which
-        return arguments
+        refuse_other_weights(self.hparams, state)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         state_dict.setdefault(prefix + "_extra_state", self.get_extra_state())  # older checkpoints have none
