@@ -54,6 +54,7 @@ def fork_server() -> ForkServer:
         "openvino",
         "pandas",
         "sklearn",
+        "tifffile",
     )
     return ForkServer(sys.executable, libraries, os.environ, REPOSITORY)
 
