@@ -249,6 +249,12 @@ def test_gates_compute_the_same(good: Folder, tmp_path: Path) -> None:
         if operation.get_type_name() == "Convolution"
     ]
     assert [(4, 8 + 4) in shapes, (8, 8 + 8) in shapes] == list(gates)  # what decoders take from below and from skips
+    constants = [
+        tuple(operation.get_output_shape(0))
+        for operation in openvino.Core().read_model(path).get_ops()
+        if operation.get_type_name() == "Constant"
+    ]
+    assert not {(37, 37), (51, 51)} & set(constants)  # OpenVINO resizes, and no product resizes once more
 
 
 @pytest.mark.parametrize("size", [(1270, 500), (1200, 1600), (319, 503), (20, 20)], ids=str)

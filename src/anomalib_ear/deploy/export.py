@@ -67,6 +67,7 @@ class EarExportMixin(ExportMixin):
     post_processor: nn.Module | None
     training_data: TrainingData
     _trainer: "Trainer | None"
+    _is_resized_in_front = False
 
     def to_onnx(
         self,
@@ -84,7 +85,8 @@ class EarExportMixin(ExportMixin):
             ValueError: If the model is not trained, or would see images of another size than in training.
         """
         self.insist_on_training()
-        self._export_with_antialias()
+        if not self._is_resized_in_front:  # by OpenVINO: another resize would be a large product by the identity
+            self._export_with_antialias()
         if input_size is None and resized(getattr(self.pre_processor, "transform", None)) is None:
             height, width = self.model.calibration_images.shape[-2:]
             input_size = (height, width)
@@ -137,6 +139,7 @@ class EarExportMixin(ExportMixin):
                 self.training_data.insist_on(self._trainer, images.train, images.validated, datamodule)
                 arguments["datamodule"] = images  # the host passes them on to `_compress_ov_model`
                 self.model, self.post_processor = recalibrate(*trained, images, size)
+            self._is_resized_in_front = size is not None
             try:
                 with _replacing(path) as folder:
                     # The ONNX model in between is gone when this is done. OpenVINO before 2026.2 looks whether it is
@@ -155,6 +158,7 @@ class EarExportMixin(ExportMixin):
                         model.set_rt_info(sha256((folder / path.name).with_suffix(".bin")), [METADATA, WEIGHTS])
             finally:
                 self.model, self.post_processor = trained
+                self._is_resized_in_front = False
         _tell(path, path.with_suffix(".bin"))
         return path
 
